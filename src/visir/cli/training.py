@@ -1,0 +1,78 @@
+"""``visir train``, ``report``, ``demo`` and ``list``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from visir.cli.options import DeviceOption, RootOption
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="Experiment file, such as configs/dfe/sysu_mm01-full.yaml.")],
+    run: Annotated[Path | None, typer.Option(help="Run folder; by default runs/<name of the file>.")] = None,
+    root: RootOption = None,
+    draw: Annotated[int | None, typer.Option(help="Train/test partition, for RegDB 1 to 10.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="dotted.key=value over the file; may be repeated.")
+    ] = None,
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="Start from ImageNet weights; downloads them once if need be.")
+    ] = False,
+    weights: Annotated[Path | None, typer.Option(help="Start from this safetensors file.")] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin again instead of resuming what the folder holds.")
+    ] = False,
+    device: DeviceOption = None,
+) -> None:
+    """Train one experiment; the same command again resumes it where it stopped.
+
+    Several GPUs: torchrun --nproc-per-node 4 -m -- visir train CONFIG.
+    """
+    from visir.experiment.config import load
+    from visir.experiment.train import train as run_training
+
+    if pretrained and weights is not None:
+        raise typer.BadParameter("give --pretrained or --weights, not both")
+    start = "imagenet" if pretrained else weights and str(weights)
+    given = {"benchmark.root": root and str(root), "benchmark.draw": draw, "with.weights": start}
+    experiment = load(config, settings or [], {key: value for key, value in given.items() if value is not None})
+    folder = run_training(experiment, run or Path("runs") / config.stem, fresh=fresh, device=device)
+    if os.environ.get("RANK", "0") == "0":
+        typer.echo(f"{folder.path}: trained. Next: visir evaluate {folder.path}")
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="Run folder that has been evaluated.")],
+    output: Annotated[Path | None, typer.Option(help="The page; RUN/report.html by default.")] = None,
+) -> None:
+    """Write report.html (one file, no network) and figures/ into the run folder."""
+    from visir.report.page import write_report
+
+    typer.echo(f"{write_report(run, output=output)}")
+
+
+def demo(
+    run: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("runs/demo"),
+    seed: Annotated[int, typer.Option(help="Seed of the twin and of the training.")] = 1,
+) -> None:
+    """Twin, training, official evaluation, gallery, search and report, in a few minutes on two CPU cores."""
+    from visir.demo.demo import run_demo
+
+    typer.echo(run_demo(run, seed=seed))
+
+
+def list_known() -> None:
+    """List the methods, and the benchmarks with their protocol ids."""
+    from visir.benchmarks import catalog as benchmarks
+    from visir.methods import catalog as methods
+
+    for name in methods.available():
+        first = (methods.find(name).__doc__ or "").strip().splitlines()[0]
+        typer.echo(f"method     {name:18} {first}")
+    for name in benchmarks.available():
+        benchmark = benchmarks.find(name)
+        typer.echo(f"benchmark  {name:18} {benchmark.title}: {', '.join(benchmark.protocols(1))}")

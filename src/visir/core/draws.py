@@ -1,0 +1,71 @@
+"""What batches a method asks for: plain data, understood by ``data.sampling`` and put into configuration files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Cross-modal pairs of one identity: ``pairs`` visible images first, then their ``pairs`` infrared partners.
+
+    Places j and j + pairs share the identity. ``over="visible"`` walks all visible images once an epoch and draws each
+    a partner of its identity without replacement until that identity's infrared images are used up (DFE, SYSU-MM01);
+    ``"matched"`` pairs the two image lists of every identity by a random permutation (DFE, RegDB).
+    """
+
+    pairs: int = 32
+    over: Literal["visible", "matched"] = "visible"
+    kind: Literal["pairs"] = "pairs"
+
+
+@dataclass(frozen=True)
+class IdentityBalanced:
+    """P x K sampling: ``identities`` people with ``images`` visible and ``images`` infrared pictures each.
+
+    All visible first, then all infrared; places i and i + P*K share the identity. ``order="permuted"`` shows every
+    identity once an epoch, ``"independent"`` draws anew for each batch (the published two-stream baselines).
+    """
+
+    identities: int = 8
+    images: int = 4
+    order: Literal["independent", "permuted"] = "independent"
+    kind: Literal["identity_balanced"] = "identity_balanced"
+
+
+@dataclass(frozen=True)
+class Unpaired:
+    """``images`` visible and ``images`` infrared pictures, each modality shuffled by itself (translation networks)."""
+
+    images: int = 8
+    kind: Literal["unpaired"] = "unpaired"
+
+
+Draw = Pairs | IdentityBalanced | Unpaired
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Training-time changes of a picture, drawn for each picture apart.
+
+    ``flip``: probability of mirroring. ``pad``: zero border in pixels before a random crop back to size.
+    ``erase``: probability of random erasing. ``channels``: visible pictures get one channel replicated (CAJ) with
+    this probability. ``jitter``: strength of brightness and contrast changes, 0 for none.
+    """
+
+    flip: float = 0.5
+    pad: int = 0
+    erase: float = 0.0
+    channels: float = 0.0
+    jitter: float = 0.0
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One kind of batch: how images are drawn, at which size, with which augmentation."""
+
+    draw: Draw = field(default_factory=Pairs)
+    height: int = 288
+    width: int = 144
+    augment: Augment = field(default_factory=Augment)

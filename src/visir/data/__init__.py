@@ -1,0 +1,1 @@
+"""Layer 2: decoding, augmenting, sampling and loading of images."""

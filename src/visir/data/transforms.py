@@ -1,0 +1,125 @@
+"""Training-time changes of pictures: drawn for a whole batch at once, applied to uint8 pixels one picture at a time.
+
+What is drawn depends on (seed, step) and on the place of a picture in the batch of all ranks, on nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from visir.core.draws import Augment
+from visir.core.errors import ConfigError
+from visir.core.seeds import generator
+from visir.core.types import BoolArray, ByteArray, IntArray, Modality
+
+FILL = np.array([124, 116, 104], np.uint8)  # ImageNet's mean colour: an erased patch is near zero once normalised
+GREY = np.array([0.299, 0.587, 0.114])  # luma weights of ITU-R BT.601
+AREA = (0.02, 0.4)  # share of the picture that is erased, and
+ASPECT = (0.3, 1 / 0.3)  # its height to width: Zhong et al., Random Erasing Data Augmentation, AAAI 2020
+
+
+@dataclass(frozen=True, eq=False)
+class Changes:
+    """What is done to each of B pictures.
+
+    Attributes:
+        flip: (B,) bool, mirror left to right.
+        shift: (B, 2) int64, top and left of the crop in the padded picture, 0..2*pad.
+        pad: zero border in pixels.
+        box: (B, 4) int64, top, left, height and width of the erased patch; height 0 where nothing is erased.
+        channel: (B,) int64, the channel that is replicated, -1 for none.
+        light: (B, 2) float64, factors of brightness and contrast, 1 for none.
+    """
+
+    flip: BoolArray
+    shift: IntArray
+    pad: int
+    box: IntArray
+    channel: IntArray
+    light: npt.NDArray[np.float64]
+
+    def apply(self, place: int, picture: ByteArray, out: ByteArray) -> None:
+        """Write the picture of the given place, (H, W, 3) uint8, changed, into ``out`` of the same shape."""
+        if self.flip[place]:
+            picture = picture[:, ::-1]
+        if self.pad:
+            _shifted(picture, self.shift[place] - self.pad, out)
+        else:
+            out[...] = picture
+        if (self.light[place] != 1.0).any():
+            _relight(out, *self.light[place])
+        if self.channel[place] >= 0:
+            out[...] = out[:, :, self.channel[place], None].copy()
+        top, left, height, width = self.box[place]
+        out[top : top + height, left : left + width] = FILL
+
+
+def draw_changes(augment: Augment, modality: IntArray, height: int, width: int, *, seed: int, step: int) -> Changes:
+    """Draw what is done to the pictures of one batch of all ranks.
+
+    Args:
+        augment: probabilities and strengths.
+        modality: (B,) int64 by place; only visible pictures get a channel replicated.
+        height: of the pictures, pixels.
+        width: of the pictures, pixels.
+        seed: of the run and stream.
+        step: of the batch.
+    """
+    count = len(modality)
+    chance = generator(seed, "augment", step).random((count, 12))
+    light = 1.0 + augment.jitter * (2.0 * chance[:, 7:9] - 1.0)
+    replicate = (chance[:, 5] < augment.channels) & (modality == Modality.VISIBLE)
+    return Changes(
+        flip=chance[:, 0] < augment.flip,
+        shift=(chance[:, 1:3] * (2 * augment.pad + 1)).astype(np.int64),
+        pad=augment.pad,
+        box=_boxes(chance[:, [3, 4, 9, 10, 11]], augment.erase, height, width),
+        channel=np.where(replicate, (chance[:, 6] * 3).astype(np.int64), -1),
+        light=light,
+    )
+
+
+def check(augment: Augment) -> None:
+    """Raise ConfigError on a probability outside 0..1 or a negative strength."""
+    for name in ("flip", "erase", "channels", "jitter"):
+        value = getattr(augment, name)
+        if not 0.0 <= value <= 1.0:
+            raise ConfigError(f"stream.augment.{name}: expected a number from 0 to 1, got {value}.")
+    if augment.pad < 0:
+        raise ConfigError(f"stream.augment.pad: expected 0 or more pixels, got {augment.pad}.")
+
+
+def _boxes(chance: npt.NDArray[np.float64], erase: float, height: int, width: int) -> IntArray:
+    """(B, 4) patches from (B, 5) uniform numbers: whether, area, aspect, top, left; cut to fit the picture."""
+    area = height * width * (AREA[0] + (AREA[1] - AREA[0]) * chance[:, 1])
+    low, high = np.log(ASPECT)
+    aspect = np.exp(low + (high - low) * chance[:, 2])
+    tall = np.minimum(np.sqrt(area * aspect).round(), height).astype(np.int64)
+    wide = np.minimum(np.sqrt(area / aspect).round(), width).astype(np.int64)
+    top = (chance[:, 3] * (height - tall + 1)).astype(np.int64)
+    left = (chance[:, 4] * (width - wide + 1)).astype(np.int64)
+    boxes = np.stack([top, left, tall, wide], axis=1)
+    boxes[chance[:, 0] >= erase] = 0
+    return boxes
+
+
+def _shifted(picture: ByteArray, offset: IntArray, out: ByteArray) -> None:
+    """``out[y, x] = picture[y + offset[0], x + offset[1]]``, zero outside: a crop of the zero-padded picture."""
+    height, width = out.shape[:2]
+    down, right = (int(value) for value in offset)
+    to_rows = slice(min(max(-down, 0), height), max(min(height - down, height), 0))
+    to_columns = slice(min(max(-right, 0), width), max(min(width - right, width), 0))
+    out[...] = 0
+    from_rows = slice(to_rows.start + down, to_rows.stop + down)
+    out[to_rows, to_columns] = picture[from_rows, to_columns.start + right : to_columns.stop + right]
+
+
+def _relight(out: ByteArray, brightness: float, contrast: float) -> None:
+    """Scale by ``brightness``, then the distance from the mean grey by ``contrast``, in place."""
+    grey = brightness * float(cv2.mean(out)[:3] @ GREY)
+    values = (np.arange(256) * brightness - grey) * contrast + grey
+    cv2.LUT(out, values.round().clip(0, 255).astype(np.uint8), dst=out)

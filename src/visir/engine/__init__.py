@@ -1,0 +1,1 @@
+"""Layer 3: runs any method: device, precision, ranks, checkpoints, embedding."""

@@ -1,0 +1,1 @@
+"""Layer 1: protocols as data, official scores from features."""

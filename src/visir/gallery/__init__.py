@@ -1,0 +1,1 @@
+"""Layer 3: a persistent, searchable store of embedded person images."""

@@ -1,0 +1,1 @@
+"""Layer 2: one file is one published system."""

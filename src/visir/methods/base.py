@@ -1,0 +1,141 @@
+"""The contract of a method file: one published system, ending in ``METHOD = ...``, found by its presence.
+
+A method owns its networks, losses and the order of its updates; the engine owns everything else (device, precision,
+ranks, clipping, schedules, checkpoints, logs).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from visir.core.batch import Batch
+from visir.core.draws import Stream
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """What every method's configuration has; subclasses add the numbers of their paper.
+
+    Attributes:
+        backbone: any timm name.
+        weights: "scratch", "imagenet" (downloaded through timm, only when asked for), or the path of a safetensors
+            file.
+        stream: size, sampling and augmentation of its main batches.
+    """
+
+    backbone: str = "resnet50"
+    weights: str = "scratch"
+    stream: Stream = field(default_factory=Stream)
+
+
+C = TypeVar("C", bound=MethodConfig)
+
+
+def constant(epoch: float) -> float:
+    """The schedule that leaves the base rate alone."""
+    return 1.0
+
+
+def step_decay(*drops: float, factor: float = 0.1) -> Callable[[float], float]:
+    """A schedule that multiplies the rate by ``factor`` at each of the given epochs.
+
+    >>> step_decay(5, 10)(7.2)
+    0.1
+    """
+
+    def schedule(epoch: float) -> float:
+        return float(factor ** sum(epoch >= drop for drop in drops))
+
+    return schedule
+
+
+@dataclass
+class Optim:
+    """An optimizer with its schedule: fractional epoch -> factor on every base rate."""
+
+    optimizer: torch.optim.Optimizer
+    schedule: Callable[[float], float] = constant
+    clip_norm: float | None = None
+
+
+class Step(Protocol):
+    """All that a method sees of the engine."""
+
+    @property
+    def index(self) -> int:
+        """Counts ``train_step`` calls from 0, never optimizer calls."""
+        ...
+
+    @property
+    def epoch(self) -> float:
+        """Fractional epoch, for phases."""
+        ...
+
+    @property
+    def generator(self) -> torch.Generator:
+        """CPU generator that depends on (seed, step) alone, for a method's own noise."""
+        ...
+
+    def minimize(self, loss: Tensor, *names: str) -> None:
+        """Fill the gradients of the named optimizers' parameters only, average them over ranks, clip and step."""
+        ...
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """(B, ...) -> (world * B, ...), differentiable; the identity on one rank."""
+        ...
+
+
+class Method(nn.Module, ABC, Generic[C]):
+    """A published system.
+
+    ``encoder`` is the only part that is evaluated, exported and searched with:
+    ``encoder(images (B, 3, H, W), modality (B,)) -> (B, D)``, with the attribute ``dim`` = D.
+    """
+
+    Config: ClassVar[type[Any]]
+    encoder: nn.Module
+
+    def __init__(self, config: C, num_identities: int) -> None:
+        super().__init__()
+        self.config = config
+        self.num_identities = num_identities
+
+    def streams(self) -> Mapping[str, Stream]:
+        """The batches it asks for, by name."""
+        return {"main": self.config.stream}
+
+    @abstractmethod
+    def optimizers(self) -> Mapping[str, Optim]:
+        """Named optimizers; made once, after the method is on its device."""
+
+    @abstractmethod
+    def train_step(self, batches: Mapping[str, Batch], step: Step) -> Mapping[str, Tensor]:
+        """One step: compute, call ``step.minimize``, return the named loss terms (logged as they are)."""
+
+
+class EmbeddingMethod(Method[C]):
+    """The common case: one optimizer, the sum of the named terms."""
+
+    @abstractmethod
+    def optimizer(self) -> Optim:
+        """The one optimizer."""
+
+    @abstractmethod
+    def losses(self, batch: Batch, step: Step) -> Mapping[str, Tensor]:
+        """Named, already weighted terms; their sum is minimized."""
+
+    def optimizers(self) -> Mapping[str, Optim]:
+        """``{"main": self.optimizer()}``."""
+        return {"main": self.optimizer()}
+
+    def train_step(self, batches: Mapping[str, Batch], step: Step) -> Mapping[str, Tensor]:
+        """Minimize the sum of the terms."""
+        terms = self.losses(batches["main"], step)
+        step.minimize(torch.stack(list(terms.values())).sum(), "main")
+        return terms

@@ -1,0 +1,1 @@
+"""Layer 1: small networks and the one door to backbones (timm)."""

@@ -1,0 +1,184 @@
+"""What every file in ``methods/`` keeps to, and a method outside visir; a new one is found by its presence.
+
+Each learns, resumes bit for bit, does on two ranks what it does on one, runs in fp32 and bf16, and exports.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from toys import CPU, ToySource, made, rank1, sources, trained
+from two_ranks import STEPS
+
+from visir.core.config import parse, plain
+from visir.core.draws import Pairs
+from visir.core.errors import ConfigError
+from visir.core.types import Modality
+from visir.data.images import prepare
+from visir.engine import checkpoint
+from visir.engine.build import describe, rebuild
+from visir.engine.embedder import Embedder
+from visir.engine.encoders import save_encoder
+from visir.engine.runtime import Runtime
+from visir.methods import catalog
+from visir.methods.base import MethodConfig
+
+FOLDER = Path(__file__).parent
+OUTSIDE = "mylab.center_pull"
+NAMES = [*catalog.available(), OUTSIDE]
+each = pytest.mark.parametrize("name", NAMES)
+
+
+def test_dfe_is_there() -> None:
+    assert "dfe" in catalog.available()
+
+
+@each
+class TestDescription:
+    def test_configuration_survives_its_file(self, name: str) -> None:
+        kind = catalog.find(name).Config
+        config = kind()
+        assert isinstance(config, MethodConfig)
+        assert dataclasses.is_dataclass(kind)
+        assert kind.__dataclass_params__.frozen
+        assert config.weights == "scratch", "nothing is fetched unless asked for"
+        assert parse(kind, plain(config), where="with") == config
+
+    def test_misspelt_option_gives_the_nearest(self, name: str) -> None:
+        with pytest.raises(ConfigError, match="Did you mean 'backbone'"):
+            parse(catalog.find(name).Config, {"bakbone": "tiny"}, where="with")
+
+    def test_is_documented(self, name: str) -> None:
+        kind = catalog.find(name)
+        assert kind.__doc__
+        assert kind.Config.__doc__
+
+    def test_is_rebuilt_from_its_description(self, name: str) -> None:
+        method = made(name)
+        again = rebuild(describe(method), where="here")
+        assert type(again) is type(method)
+        assert again.config == method.config
+        assert {k: v.shape for k, v in again.state_dict().items()} == {
+            k: v.shape for k, v in method.state_dict().items()
+        }
+
+    def test_initial_weights_depend_on_the_seed_alone(self, name: str) -> None:
+        first, second = made(name).state_dict(), made(name).state_dict()
+        assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@each
+class TestEncoder:
+    def test_gives_one_vector_an_image_whatever_the_batch(self, name: str) -> None:
+        method = made(name).eval()
+        batch = ToySource(Pairs(4), steps_per_epoch=1).batch(0)
+        with torch.no_grad():
+            vectors = method.encoder(batch.images, batch.modality)
+            alone = method.encoder(batch.images[5:6], batch.modality[5:6])
+        assert vectors.shape == (8, method.encoder.dim)
+        assert torch.isfinite(vectors).all()
+        torch.testing.assert_close(alone, vectors[5:6], atol=1e-4, rtol=1e-4)
+
+    def test_exports(self, name: str) -> None:
+        encoder = made(name).encoder.eval()
+        batch = ToySource(Pairs(4), steps_per_epoch=1).batch(0)
+        rows = torch.export.Dim("rows", min=2, max=64)
+        with torch.no_grad():
+            exported = torch.export.export(
+                encoder,
+                (batch.images[:4], batch.modality[:4]),
+                dynamic_shapes=({0: rows}, {0: rows}),
+            )
+            found = exported.module()(batch.images, batch.modality)
+            torch.testing.assert_close(found, encoder(batch.images, batch.modality))
+
+    def test_is_opened_again_as_it_was(self, name: str, tmp_path: Path) -> None:
+        method = made(name)
+        save_encoder(tmp_path, method)
+        opened, own = Embedder.open(tmp_path, device=CPU), Embedder.of(method, device=CPU)
+        assert (opened.fingerprint, opened.dim) == (own.fingerprint, own.dim)
+        pictures = [np.full((48, 24, 3), grey, np.uint8) for grey in (20, 120, 220)]
+        vectors = opened.embed(pictures, Modality.INFRARED)
+        np.testing.assert_array_equal(vectors, own.embed(pictures, Modality.INFRARED))
+        with torch.no_grad():
+            raw = method.eval().encoder(prepare(pictures, opened.preprocess), torch.ones(3, dtype=torch.int64))
+        np.testing.assert_allclose(vectors, torch.nn.functional.normalize(raw).numpy(), atol=1e-6)
+
+
+@each
+class TestTraining:
+    @pytest.mark.parametrize("precision", ["fp32", "bf16"])
+    def test_learns(self, name: str, precision: str) -> None:
+        method = made(name)
+        runtime = Runtime(precision=precision)  # type: ignore[arg-type]
+        untrained = rank1(method)
+        _, terms = trained(method, epochs=10, steps_per_epoch=6, runtime=runtime)
+        first, last = (sum(epoch.values()) for epoch in (terms[0], terms[-1]))
+        assert last < 0.5 * first
+        assert untrained < 0.4
+        assert rank1(method) > 0.8
+
+    def test_resumes_bit_for_bit_from_a_file(self, name: str, tmp_path: Path) -> None:
+        whole, _ = trained(made(name), epochs=4, steps_per_epoch=2)
+        half, _ = trained(made(name), epochs=2, steps_per_epoch=2)
+        read = checkpoint.load(checkpoint.save(tmp_path, half))
+        resumed, _ = trained(made(name), epochs=4, steps_per_epoch=2, resume=read)
+        assert resumed.step == whole.step == 8
+        assert set(resumed.tensors) == set(whole.tensors)
+        assert [key for key in whole.tensors if not torch.equal(whole.tensors[key], resumed.tensors[key])] == []
+        assert dict(resumed.values) == dict(whole.values)
+
+    def test_every_stream_has_a_batch_of_its_own_kind(self, name: str) -> None:
+        method = made(name)
+        for source in sources(method, steps_per_epoch=1).values():
+            batch = source.batch(0)
+            assert len(batch) == 16
+            assert batch.images.shape[1:] == (3, 48, 24)
+
+    def test_two_ranks_do_what_one_does(self, name: str, two_ranks: Path) -> None:
+        start = {key: value.clone() for key, value in made(name).state_dict().items()}
+        one = trained(made(name), epochs=1, steps_per_epoch=STEPS)[0].model()
+        two = load_file(two_ranks / f"{name}.safetensors")
+        assert set(one) == set(two)
+        for key, value in one.items():
+            if value.is_floating_point():
+                moved, apart = (value - start[key]).norm(), (value - two[key]).norm()
+                assert apart <= 2e-3 * moved + 1e-6, f"{key}: moved {moved}, apart {apart}"
+
+
+@pytest.fixture(scope="session")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The weights of every method after a few steps on two ranks."""
+    out = tmp_path_factory.mktemp("two_ranks")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    path = os.pathsep.join([str(FOLDER), os.environ.get("PYTHONPATH", "")])
+    shared = {**os.environ, "PYTHONPATH": path, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    running = [
+        subprocess.Popen(
+            [sys.executable, str(FOLDER / "two_ranks.py"), str(out), *NAMES],
+            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        for process in running:
+            _, said = process.communicate(timeout=240)
+            assert process.returncode == 0, said
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+    return out

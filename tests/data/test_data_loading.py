@@ -1,0 +1,160 @@
+import threading
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from visir.core.draws import Augment, IdentityBalanced, Pairs, Stream, Unpaired
+from visir.core.errors import ConfigError, ImageError
+from visir.core.types import ImageTable, Modality, Record
+from visir.data.images import Preprocess, decode, prepare
+from visir.data.loading import Pictures, ahead, images, sources
+
+EVERYTHING = Augment(0.5, 2, 0.5, 0.5, 0.3)
+
+
+def make(root):
+    rng = np.random.default_rng(0)
+    records = []
+    for identity in range(5):
+        for modality, count in ((0, 4), (1, 5)):
+            for k in range(count):
+                name = f"{identity}_{modality}_{k}.png"
+                Image.fromarray(rng.integers(0, 256, (20, 12, 3), np.uint8)).save(root / name)
+                records.append(Record(name, 3 * identity + 1, modality + 2, Modality(modality)))
+    return ImageTable.from_records(root, records)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    return make(tmp_path_factory.mktemp("loading"))
+
+
+def equal(one, other):
+    fields = ("images", "identity", "camera", "modality")
+    return all(torch.equal(getattr(one, field), getattr(other, field)) for field in fields)
+
+
+def loading_threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("visir-loading")]
+
+
+@pytest.mark.parametrize("draw", [Pairs(4), IdentityBalanced(2, 2), Unpaired(3)])
+def test_workers_and_cache_change_nothing(table, draw):
+    streams = {"main": Stream(draw, 16, 8, EVERYTHING)}
+    ways = [
+        sources(table, streams, seed=5, workers=workers, cache_mib=mib)["main"]
+        for workers, mib in ((0, 0), (1, 0.003), (2, 1))
+    ]
+    walks = [list(way.batches(2, 9)) for way in ways]
+    assert [len(walk) for walk in walks] == [7, 7, 7]
+    for step, (plain, one, two) in enumerate(zip(*walks, strict=True), start=2):
+        assert equal(plain, one)
+        assert equal(plain, two)
+        assert equal(plain, ways[2].batch(step))
+
+
+def test_a_batch_holds_prepared_pictures_and_ranked_labels(table):
+    source = sources(table, {"main": Stream(Pairs(4), 16, 8, Augment(flip=0.0))}, seed=5)["main"]
+    batch = source.batch(3)
+    assert batch.images.shape == (8, 3, 16, 8)
+    assert batch.images.dtype == torch.float32
+    assert batch.modality.tolist() == [0] * 4 + [1] * 4
+    assert batch.identity.max() < 5
+    everyone = prepare([decode(table.file(i)) for i in range(len(table))], Preprocess(16, 8))
+    for image, identity, camera, modality in zip(
+        batch.images, batch.identity, batch.camera, batch.modality, strict=True
+    ):
+        (row,) = [i for i in range(len(table)) if torch.equal(everyone[i], image)]
+        assert (table.labels()[row], table.camera[row], table.modality[row]) == (identity, camera, modality)
+
+
+def test_two_ranks_load_what_one_rank_loads(table):
+    streams = {"main": Stream(Pairs(4), 16, 8, EVERYTHING)}
+    whole = sources(table, streams, seed=5)["main"].batch(6)
+    parts = [sources(table, streams, seed=5, rank=rank, world=2)["main"].batch(6) for rank in (0, 1)]
+    for half in (0, 1):
+        joined = torch.cat([part.images.chunk(2)[half] for part in parts])
+        assert torch.equal(joined, whole.images.chunk(2)[half])
+
+
+def test_streams_share_a_cache_and_draw_differently(table):
+    stream = Stream(Unpaired(3), 16, 8)
+    both = sources(table, {"a": stream, "b": stream}, seed=5, cache_mib=1)
+    assert both["a"]._pictures is both["b"]._pictures
+    assert not equal(both["a"].batch(0), both["b"].batch(0))
+
+
+def test_the_cache_keeps_to_its_bound_and_decodes_once(table, monkeypatch):
+    decoded = []
+
+    def counted(path):
+        decoded.append(path)
+        return decode(path)
+
+    monkeypatch.setattr("visir.data.loading.decode", counted)
+    size = 16 * 8 * 3
+    pictures = Pictures(table, 16, 8, cache_mib=10.5 * size / 2**20)
+    for _ in range(2):
+        seen = [pictures.read(row).copy() for row in range(len(table))]
+    assert pictures.cached == 10
+    assert len(decoded) == 2 * len(table) - 10
+    assert np.array_equal(seen, [Pictures(table, 16, 8).read(row) for row in range(len(table))])
+
+
+def test_many_threads_fill_the_cache_rightly(table):
+    pictures = Pictures(table, 16, 8, cache_mib=1)
+    rows = np.random.default_rng(0).integers(0, len(table), 400).tolist()
+    found = list(ahead(lambda row: pictures.read(row).copy(), rows, workers=8))
+    alone = [Pictures(table, 16, 8).read(row) for row in range(len(table))]
+    assert all(np.array_equal(one, alone[row]) for one, row in zip(found, rows, strict=True))
+    assert pictures.cached == len(set(rows))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_damaged_file_is_named_and_threads_end(tmp_path, workers):
+    table = make(tmp_path)
+    whole = table.file(7).read_bytes()
+    table.file(7).write_bytes(whole[: len(whole) // 2])
+    source = sources(table, {"main": Stream(Pairs(4), 16, 8)}, seed=5, workers=workers)["main"]
+    with pytest.raises(ImageError, match=table.paths[7]):
+        list(source.batches(0, 20))
+    with pytest.raises(ImageError, match=table.paths[7]):
+        list(images(table, Preprocess(16, 8), workers=workers))
+    assert not loading_threads()
+
+
+def test_stopping_early_ends_the_threads(table):
+    source = sources(table, {"main": Stream(Pairs(4), 16, 8)}, seed=5, workers=2)["main"]
+    batches = source.batches(0, 1000)
+    next(batches)
+    assert loading_threads()
+    batches.close()
+    assert not loading_threads()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_images_come_in_order(table, workers):
+    wanted = np.array([3, 30, 0, 7, 7], np.int64)
+    parts = list(images(table, Preprocess(16, 8), rows=wanted, batch=2, workers=workers))
+    assert [rows.tolist() for rows, _ in parts] == [[3, 30], [0, 7], [7]]
+    for rows, pixels in parts:
+        assert pixels.dtype == torch.uint8
+        for row, picture in zip(rows, pixels, strict=True):
+            assert np.array_equal(picture.numpy(), Pictures(table, 16, 8).read(row))
+    assert sum(len(rows) for rows, _ in images(table, Preprocess(16, 8), workers=workers)) == len(table)
+    assert list(images(table, Preprocess(16, 8), rows=wanted[:0], workers=workers)) == []
+
+
+def test_decoding_in_threads_leaves_the_warning_filters_alone(table):
+    import warnings
+
+    before = list(warnings.filters)
+    list(ahead(lambda row: decode(table.file(row)), [row % len(table) for row in range(300)], workers=8))
+    assert list(warnings.filters) == before
+
+
+def test_impossible_sizes_are_told(table):
+    with pytest.raises(ConfigError, match="expected at least 1 pixel"):
+        sources(table, {"main": Stream(Pairs(4), 0, 8)}, seed=5)
