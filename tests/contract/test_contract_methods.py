@@ -145,14 +145,15 @@ class TestTraining:
             assert batch.images.shape[1:] == (3, 48, 24)
 
     def test_two_ranks_do_what_one_does(self, name: str, two_ranks: Path) -> None:
-        start = {key: value.clone() for key, value in made(name).state_dict().items()}
-        one = trained(made(name), epochs=1, steps_per_epoch=STEPS)[0].model()
+        """In float64, where the order of sums cannot pass for a difference."""
+        start = {key: value.clone() for key, value in made(name).double().state_dict().items()}
+        one = trained(made(name).double(), epochs=1, steps_per_epoch=STEPS)[0].model()
         two = load_file(two_ranks / f"{name}.safetensors")
         assert set(one) == set(two)
         for key, value in one.items():
             if value.is_floating_point():
                 moved, apart = (value - start[key]).norm(), (value - two[key]).norm()
-                assert apart <= 2e-3 * moved + 1e-6, f"{key}: moved {moved}, apart {apart}"
+                assert apart <= 1e-8 * moved + 1e-10, f"{key}: moved {moved}, apart {apart}"
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -40,10 +41,24 @@ def small(stream: Stream) -> Stream:
 
 
 def small_config(name: str) -> MethodConfig:
-    """The method's own options with the narrowest backbone and pictures of 48x24."""
+    """The method's own options with the narrowest backbone, pictures of 48x24, one rate and nothing dropped."""
     config = catalog.find(name).Config()
     assert isinstance(config, MethodConfig)
-    return replace(config, backbone="tiny", stream=small(config.stream))
+    known = {field.name for field in dataclasses.fields(config)}
+    changes: dict[str, Any] = {"backbone": "tiny", "stream": small(config.stream)}
+    if "recipe" in known:  # rates and drops of the paper are for pretrained networks and many epochs
+        rates = {
+            "optimizer": "sgd",
+            "backbone_rate": 0.05,
+            "head_rate": 0.05,
+            "momentum": 0.9,
+            "warmup": 0,
+            "drops": (),
+        }
+        changes["recipe"] = replace(config.recipe, **rates)  # type: ignore[attr-defined]
+    if "dropout" in known:  # what is dropped differs from rank to rank
+        changes["dropout"] = 0.0
+    return replace(config, **changes)
 
 
 def picture(identity: int, modality: Modality, rng: np.random.Generator) -> FloatArray:
@@ -63,8 +78,17 @@ def picture(identity: int, modality: Modality, rng: np.random.Generator) -> Floa
 class ToySource:
     """Batches of toy people as :class:`visir.data.loading.Source` gives them; a function of the step."""
 
-    def __init__(self, draw: Draw, *, steps_per_epoch: int, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self,
+        draw: Draw,
+        *,
+        steps_per_epoch: int,
+        rank: int = 0,
+        world: int = 1,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         self.draw, self.steps_per_epoch, self.rank, self.world = draw, steps_per_epoch, rank, world
+        self.dtype = dtype
 
     def batch(self, step: int) -> Batch:
         """This rank's share of the batch of all ranks: its visible half, then its infrared half."""
@@ -77,7 +101,7 @@ class ToySource:
             for modality in Modality
         ]
         return Batch(
-            images=torch.from_numpy(np.concatenate(images)),
+            images=torch.from_numpy(np.concatenate(images)).to(self.dtype),
             identity=torch.from_numpy(np.concatenate([half[mine] for half in people])),
             camera=torch.arange(1, 3).repeat_interleave(share),
             modality=torch.arange(2).repeat_interleave(share),
@@ -101,8 +125,10 @@ class ToySource:
 def sources(method: Method[Any], *, steps_per_epoch: int, rank: int = 0, world: int = 1) -> dict[str, ToySource]:
     """A source for every stream of the method."""
     draws = {name: small(stream).draw for name, stream in method.streams().items()}
+    dtype = next(method.parameters()).dtype
     return {
-        name: ToySource(draw, steps_per_epoch=steps_per_epoch, rank=rank, world=world) for name, draw in draws.items()
+        name: ToySource(draw, steps_per_epoch=steps_per_epoch, rank=rank, world=world, dtype=dtype)
+        for name, draw in draws.items()
     }
 
 

@@ -22,7 +22,7 @@ from visir.experiment.train import train
 @pytest.fixture(scope="module")
 def values(tiny_sysu):
     stream = {"height": 32, "width": 16, "draw": {"kind": "pairs", "pairs": 8}}
-    small = {"backbone": "resnet10t", "dim": 8, "backbone_rate": 0.01, "head_rate": 0.01, "stream": stream}
+    small = {"backbone": "resnet10t", "dim": 8, "recipe": {"backbone_rate": 0.01, "head_rate": 0.01}, "stream": stream}
     settings = {"epochs": 3, "steps_per_epoch": 4, "workers": 0, "validate_every": 2, "log_every": 2}
     return {
         "benchmark": {"name": "sysu_mm01", "root": str(tiny_sysu)},
@@ -131,7 +131,7 @@ def test_an_image_that_cannot_be_validated_on_does_not_cost_the_epoch(values, ti
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(values, tmp_path):
-    wild = {**values, "with": {**values["with"], "backbone_rate": 1e30, "head_rate": 1e30}}
+    wild = {**values, "with": {**values["with"], "recipe": {"backbone_rate": 1e30, "head_rate": 1e30}}}
     with pytest.raises(TrainingError, match="step"):
         train(build(wild), tmp_path / "run", device="cpu")
     assert not (tmp_path / "run" / "encoder").exists()

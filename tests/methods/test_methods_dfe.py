@@ -87,13 +87,13 @@ def test_terms_are_those_of_the_paper(alpha: float, beta: float, gamma: float) -
     [
         ({"parts": 0}, "parts must be at least 1"),
         ({"dim": 0}, "dim must be at least 1"),
-        ({"head_rate": -1}, "head_rate must be a finite number"),
+        ({"recipe": {"head_rate": -1}}, "head_rate must be a finite number"),
         ({"alpha": math.nan}, "alpha must be a finite number"),
-        ({"momentum": 0}, "nesterov needs a momentum"),
+        ({"recipe": {"momentum": 0}}, "nesterov needs a momentum"),
         ({"alpha": 0, "beta": 0, "gamma": 0}, "nothing to learn"),
     ],
 )
-def test_impossible_numbers_are_refused(values: dict[str, float], message: str) -> None:
+def test_impossible_numbers_are_refused(values: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse(DFEConfig, values, where="with")
 

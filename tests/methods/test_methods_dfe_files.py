@@ -36,7 +36,7 @@ def test_row(name: str) -> None:
     over = "visible" if name.startswith("sysu") else "matched"
     assert options.stream.draw == Pairs(32, over)
     assert experiment.train.epochs == 20
-    assert (options.backbone_rate, options.head_rate, options.drops) == (0.01, 0.1, (5, 10, 15))
+    assert (options.recipe.backbone_rate, options.recipe.head_rate, options.recipe.drops) == (0.01, 0.1, (5, 10, 15))
     assert "ACM MM 2019" in experiment.published["source"]
     first = experiment.published.get(experiment.benchmark.protocols[0])
     assert (first and (first["rank1"], first["mAP"])) == published

@@ -6,10 +6,11 @@ ranks, clipping, schedules, checkpoints, logs).
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +63,71 @@ class Optim:
     optimizer: torch.optim.Optimizer
     schedule: Callable[[float], float] = constant
     clip_norm: float | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one optimizer goes: two base rates, a rise and drops, all in epochs.
+
+    Attributes:
+        optimizer: SGD with momentum, or Adam (which reads ``momentum`` as its first beta and is never nesterov).
+        backbone_rate: base learning rate of what may start from pretrained weights.
+        head_rate: base learning rate of everything that is new.
+        momentum: of both groups, in [0, 1).
+        weight_decay: of both groups.
+        nesterov: look ahead along the momentum (SGD).
+        warmup: epochs over which the rates rise linearly, epoch by epoch: (floor(epoch) + 1) / warmup; 0 for none.
+        drops: epochs at which both rates are multiplied by ``factor``.
+        factor: see ``drops``, in (0, 1].
+        clip_norm: longest gradient; null for any.
+
+    >>> schedule = Recipe(warmup=10, drops=(20, 50)).schedule()
+    >>> [round(schedule(epoch), 3) for epoch in (0, 4.5, 12, 20, 60)]
+    [0.1, 0.5, 1.0, 0.1, 0.01]
+    """
+
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    backbone_rate: float = 0.01
+    head_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    nesterov: bool = True
+    warmup: int = 0
+    drops: tuple[float, ...] = ()
+    factor: float = 0.1
+    clip_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("backbone_rate", "head_rate", "weight_decay", "warmup"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be a finite number of at least 0")
+        if not 0 <= self.momentum < 1:
+            raise ValueError("momentum must be at least 0 and below 1")
+        if not 0 < self.factor <= 1:
+            raise ValueError("factor must be above 0 and at most 1")
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise ValueError("clip_norm must be above 0, or null")
+        if self.optimizer == "sgd" and self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0; set nesterov to false")
+
+    def schedule(self) -> Callable[[float], float]:
+        """Fractional epoch -> factor on both rates."""
+        drop = step_decay(*self.drops, factor=self.factor)
+        rise = self.warmup
+        return lambda epoch: drop(epoch) * (min(1.0, (math.floor(epoch) + 1) / rise) if rise else 1.0)
+
+    def optim(self, *, backbone: Iterable[nn.Parameter] = (), head: Iterable[nn.Parameter] = ()) -> Optim:
+        """The optimizer of these parameters; a group without any is left out."""
+        both = ((list(backbone), self.backbone_rate), (list(head), self.head_rate))
+        groups = [{"params": parameters, "lr": rate} for parameters, rate in both if parameters]
+        made: torch.optim.Optimizer
+        if self.optimizer == "adam":
+            made = torch.optim.Adam(groups, betas=(self.momentum, 0.999), weight_decay=self.weight_decay)
+        else:
+            made = torch.optim.SGD(
+                groups, momentum=self.momentum, weight_decay=self.weight_decay, nesterov=self.nesterov
+            )
+        return Optim(made, self.schedule(), self.clip_norm)
 
 
 class Step(Protocol):

@@ -22,7 +22,8 @@ from visir.core.types import Modality
 from visir.losses.correlation import correlation_loss
 from visir.losses.distribution import distribution_loss
 from visir.losses.identity import identity_loss
-from visir.methods.base import EmbeddingMethod, MethodConfig, Optim, Step, step_decay
+from visir.losses.precision import full
+from visir.methods.base import EmbeddingMethod, MethodConfig, Optim, Recipe, Step
 from visir.nets.backbones import Backbone, backbone
 from visir.nets.parts import PartClassifiers, PartReduction
 
@@ -39,9 +40,7 @@ class DFEConfig(MethodConfig):
         dim: length of one part feature; the embedding has ``parts * dim``.
         last_stride: 1 keeps the resolution of the ResNet's third stage (24x8 cells of a 384x128 image).
         bn_split: normalise the two spectra of a training batch apart instead of jointly.
-        backbone_rate: base learning rate of the backbone.
-        head_rate: base learning rate of reduction and classifiers.
-        drops: epochs at which both rates are divided by ten; the paper trains 20 epochs.
+        recipe: the backbone slower than reduction and classifiers; the paper trains 20 epochs.
     """
 
     stream: Stream = field(default_factory=lambda: Stream(Pairs(32), height=384, width=128, augment=Augment(flip=0.5)))
@@ -52,22 +51,15 @@ class DFEConfig(MethodConfig):
     dim: int = 256
     last_stride: Literal[1, 2] = 1
     bn_split: bool = False
-    backbone_rate: float = 0.01
-    head_rate: float = 0.1
-    drops: tuple[float, ...] = (5.0, 10.0, 15.0)
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    nesterov: bool = True
+    recipe: Recipe = field(default_factory=lambda: Recipe(backbone_rate=0.01, head_rate=0.1, drops=(5.0, 10.0, 15.0)))
 
     def __post_init__(self) -> None:
         for name in ("parts", "dim"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
-        for name in ("alpha", "beta", "gamma", "backbone_rate", "head_rate", "momentum", "weight_decay"):
+        for name in ("alpha", "beta", "gamma"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be a finite number of at least 0")
-        if self.nesterov and not self.momentum:
-            raise ValueError("nesterov needs a momentum above 0; set nesterov to false")
         if not self.alpha + self.beta + self.gamma:
             raise ValueError("alpha, beta and gamma are all 0: there is nothing to learn")
 
@@ -119,16 +111,8 @@ class DFE(EmbeddingMethod[DFEConfig]):
 
     def optimizer(self) -> Optim:
         """SGD, the backbone slower than what is new; both rates drop together."""
-        config = self.config
         new = [*self.encoder.reduction.parameters(), *self.classifiers.parameters()]
-        groups = [
-            {"params": list(self.encoder.backbone.parameters()), "lr": config.backbone_rate},
-            {"params": new, "lr": config.head_rate},
-        ]
-        sgd = torch.optim.SGD(
-            groups, momentum=config.momentum, weight_decay=config.weight_decay, nesterov=config.nesterov
-        )
-        return Optim(sgd, step_decay(*config.drops))
+        return self.config.recipe.optim(backbone=self.encoder.backbone.parameters(), head=new)
 
     def losses(self, batch: Batch, step: Step) -> Mapping[str, Tensor]:
         """Identity, distribution and correlation (eq. 15) of a batch of pairs, its visible half first.
@@ -141,7 +125,7 @@ class DFE(EmbeddingMethod[DFEConfig]):
         features = self._embed(batch)
         config = self.config
         with torch.autocast(features.device.type, enabled=False):  # eight bits are too few for a matrix near one
-            parts = features.float().view(-1, config.parts, config.dim)
+            parts = full(features).view(-1, config.parts, config.dim)
             visible, infrared = parts.chunk(2)
             terms: dict[str, Tensor] = {}
             if config.alpha:

@@ -12,6 +12,7 @@ from visir.core.batch import Batch
 from visir.core.draws import IdentityBalanced, Stream
 from visir.core.types import Modality
 from visir.losses.identity import identity_loss
+from visir.losses.precision import full
 from visir.methods.base import EmbeddingMethod, MethodConfig, Optim, Step, step_decay
 from visir.nets.backbones import backbone
 
@@ -57,7 +58,7 @@ class CenterPull(EmbeddingMethod[CenterPullConfig]):
 
     def losses(self, batch: Batch, step: Step) -> Mapping[str, Tensor]:
         """Both terms see the images of all ranks."""
-        features = step.gather(self.encoder(batch.images, batch.modality).float())
+        features = step.gather(full(self.encoder(batch.images, batch.modality)))
         identity, modality = step.gather(batch.identity), step.gather(batch.modality)
         distances = []
         for person in identity.unique():
