@@ -44,7 +44,7 @@ method: dfe
 with:
   backbone: resnet10t
   dim: 16
-  recipe: {backbone_rate: 0.01, head_rate: 0.01}
+  recipe: {{backbone_rate: 0.01, head_rate: 0.01}}
   stream: {{height: 32, width: 16, draw: {{kind: pairs, pairs: 16}}}}
 train: {{epochs: 1, workers: 0, validate_every: 1, log_every: 2}}
 """

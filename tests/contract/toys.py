@@ -86,9 +86,10 @@ class ToySource:
         rank: int = 0,
         world: int = 1,
         dtype: torch.dtype = torch.float32,
+        converted: bool = False,
     ) -> None:
         self.draw, self.steps_per_epoch, self.rank, self.world = draw, steps_per_epoch, rank, world
-        self.dtype = dtype
+        self.dtype, self.converted = dtype, converted
 
     def batch(self, step: int) -> Batch:
         """This rank's share of the batch of all ranks: its visible half, then its infrared half."""
@@ -100,7 +101,11 @@ class ToySource:
             np.stack([picture(person, modality, rng) for person in people[modality].tolist()])[mine]
             for modality in Modality
         ]
+        made = [
+            np.stack([picture(person, Modality(1 - m), rng) for person in people[m].tolist()])[mine] for m in Modality
+        ]
         return Batch(
+            converted=torch.from_numpy(np.concatenate(made)).to(self.dtype) if self.converted else None,
             images=torch.from_numpy(np.concatenate(images)).to(self.dtype),
             identity=torch.from_numpy(np.concatenate([half[mine] for half in people])),
             camera=torch.arange(1, 3).repeat_interleave(share),
@@ -124,11 +129,17 @@ class ToySource:
 
 def sources(method: Method[Any], *, steps_per_epoch: int, rank: int = 0, world: int = 1) -> dict[str, ToySource]:
     """A source for every stream of the method."""
-    draws = {name: small(stream).draw for name, stream in method.streams().items()}
     dtype = next(method.parameters()).dtype
     return {
-        name: ToySource(draw, steps_per_epoch=steps_per_epoch, rank=rank, world=world, dtype=dtype)
-        for name, draw in draws.items()
+        name: ToySource(
+            small_draw(stream.draw),
+            steps_per_epoch=steps_per_epoch,
+            rank=rank,
+            world=world,
+            dtype=dtype,
+            converted=stream.converted,
+        )
+        for name, stream in method.streams().items()
     }
 
 

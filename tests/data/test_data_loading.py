@@ -1,4 +1,5 @@
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,10 +7,10 @@ import torch
 from PIL import Image
 
 from visir.core.draws import Augment, IdentityBalanced, Pairs, Stream, Unpaired
-from visir.core.errors import ConfigError, ImageError
+from visir.core.errors import ConfigError, DatasetError, ImageError
 from visir.core.types import ImageTable, Modality, Record
 from visir.data.images import Preprocess, decode, prepare
-from visir.data.loading import Pictures, ahead, images, sources
+from visir.data.loading import Pictures, ahead, converted_images, images, sources
 
 EVERYTHING = Augment(0.5, 2, 0.5, 0.5, 0.3)
 
@@ -158,3 +159,49 @@ def test_decoding_in_threads_leaves_the_warning_filters_alone(table):
 def test_impossible_sizes_are_told(table):
     with pytest.raises(ConfigError, match="expected at least 1 pixel"):
         sources(table, {"main": Stream(Pairs(4), 0, 8)}, seed=5)
+
+
+@pytest.fixture(scope="module")
+def converted(table, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("converted")
+    for i, path in enumerate(table.paths):
+        name = folder / (path if i % 2 else path.replace(".png", ".jpg"))
+        Image.fromarray(255 - decode(table.file(i))).save(name)
+    return converted_images(table, folder)
+
+
+def test_converted_images_stand_beside_their_own(table, converted):
+    assert converted.modality.tolist() == (1 - table.modality).tolist()
+    plain = Augment(flip=0.0)
+    stream = Stream(Pairs(4), 16, 8, plain, converted=True)
+    source = sources(table, {"main": stream}, seed=5, converted=converted, cache_mib=1)["main"]
+    without = sources(table, {"main": replace(stream, converted=False)}, seed=5)["main"]
+    batch = source.batch(3)
+    assert without.batch(3).converted is None
+    assert equal(batch, without.batch(3)), "what is drawn does not depend on the conversion"
+    rows = source._rows.rows(3).tolist()
+    expected = prepare([decode(converted.file(row)) for row in rows], source.preprocess)
+    torch.testing.assert_close(batch.converted, expected)
+    assert torch.equal(batch.of(Modality.INFRARED).converted, batch.converted[4:])
+    assert torch.equal(batch.to(torch.device("cpu")).converted, batch.converted)
+
+
+def test_converted_images_are_changed_apart(table, converted):
+    stream = Stream(Pairs(4), 16, 8, Augment(flip=0.5), converted=True)
+    one, two = (sources(table, {"main": stream}, seed=5, converted=converted, workers=w)["main"] for w in (0, 2))
+    batches = list(two.batches(0, 4))
+    assert all(torch.equal(one.batch(i).converted, batch.converted) for i, batch in enumerate(batches))
+    rows = [one._rows.rows(i) for i in range(4)]
+    plain = [prepare([decode(converted.file(row)) for row in part], one.preprocess) for part in rows]
+    mirrored = [(b.converted - p).abs().amax((1, 2, 3)) > 0.1 for b, p in zip(batches, plain, strict=True)]
+    real = [prepare([decode(table.file(row)) for row in part], one.preprocess) for part in rows]
+    flipped = [(b.images - p).abs().amax((1, 2, 3)) > 0.1 for b, p in zip(batches, real, strict=True)]
+    assert not torch.equal(torch.cat(mirrored), torch.cat(flipped))
+
+
+def test_missing_conversions_are_named(table, converted, tmp_path):
+    (tmp_path / table.paths[0]).write_bytes(b"x")
+    with pytest.raises(DatasetError, match=f"{len(table) - 1} are missing, the first is that of {table.paths[1]}"):
+        converted_images(table, tmp_path)
+    with pytest.raises(ConfigError, match=r"benchmark\.converted=DIR"):
+        sources(table, {"main": Stream(Pairs(4), 16, 8, converted=True)}, seed=5)

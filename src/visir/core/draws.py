@@ -63,9 +63,14 @@ class Augment:
 
 @dataclass(frozen=True)
 class Stream:
-    """One kind of batch: how images are drawn, at which size, with which augmentation."""
+    """One kind of batch: how images are drawn, at which size, with which augmentation.
+
+    ``converted`` asks for every image also as it was converted to the other modality beforehand
+    (``benchmark.converted`` says where these images are); they are augmented apart.
+    """
 
     draw: Draw = field(default_factory=Pairs)
     height: int = 288
     width: int = 144
     augment: Augment = field(default_factory=Augment)
+    converted: bool = False

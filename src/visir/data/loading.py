@@ -13,7 +13,8 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from visir.core.batch import Batch
 from visir.core.draws import Stream
-from visir.core.errors import ConfigError
+from visir.core.errors import ConfigError, DatasetError
 from visir.core.seeds import derived_seed
 from visir.core.types import ByteArray, ImageTable, IntArray
 from visir.data.images import Preprocess, decode, normalise, resize
@@ -90,14 +91,20 @@ class _Packed:
     identity: Tensor
     camera: Tensor
     modality: Tensor
+    converted: Tensor | None = None
 
     def pinned(self) -> _Packed:
-        return _Packed(*(t.pin_memory() for t in (self.pixels, self.identity, self.camera, self.modality)))
+        return self._each(Tensor.pin_memory)
 
     def on(self, device: torch.device, preprocess: Preprocess) -> Batch:
-        moved = self.pixels.to(device, non_blocking=True)
-        labels = (t.to(device, non_blocking=True) for t in (self.identity, self.camera, self.modality))
-        return Batch(normalise(moved, preprocess), *labels)
+        moved = self._each(lambda tensor: tensor.to(device, non_blocking=True))
+        converted = None if moved.converted is None else normalise(moved.converted, preprocess)
+        return Batch(normalise(moved.pixels, preprocess), moved.identity, moved.camera, moved.modality, converted)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> _Packed:
+        converted = None if self.converted is None else change(self.converted)
+        labels = (change(self.identity), change(self.camera), change(self.modality))
+        return _Packed(change(self.pixels), *labels, converted)
 
 
 class Source:
@@ -118,8 +125,10 @@ class Source:
         world: int = 1,
         workers: int = 0,
         pin: bool = False,
+        converted: Pictures | None = None,
     ) -> None:
         check(stream.augment)
+        self._converted = converted
         self._pictures, self._stream, self._seed, self._workers, self._pin = pictures, stream, seed, workers, pin
         self._rows = sampler(stream.draw, pictures.table, seed=seed, rank=rank, world=world)
         self._labels = torch.from_numpy(pictures.table.labels())
@@ -149,12 +158,20 @@ class Source:
         stream, places = self._stream, self._rows.places
         rows = self._rows.rows(step)
         modality = np.repeat(np.array([0, 1], np.int64), self._rows.joint // 2)
-        changes = draw_changes(stream.augment, modality, stream.height, stream.width, seed=self._seed, step=step)
-        pixels = np.empty((len(rows), stream.height, stream.width, 3), np.uint8)
-        for out, row, place in zip(pixels, rows.tolist(), places.tolist(), strict=True):
-            changes.apply(place, self._pictures.read(row), out)
+
+        def changed(pictures: Pictures, modality: IntArray, seed: int) -> Tensor:
+            changes = draw_changes(stream.augment, modality, stream.height, stream.width, seed=seed, step=step)
+            pixels = np.empty((len(rows), stream.height, stream.width, 3), np.uint8)
+            for out, row, place in zip(pixels, rows.tolist(), places.tolist(), strict=True):
+                changes.apply(place, pictures.read(row), out)
+            return torch.from_numpy(pixels)
+
         index = torch.from_numpy(rows)
-        packed = _Packed(torch.from_numpy(pixels), self._labels[index], self._camera[index], self._modality[index])
+        labels = (self._labels[index], self._camera[index], self._modality[index])
+        converted = None
+        if self._converted is not None:
+            converted = changed(self._converted, 1 - modality, derived_seed(self._seed, "converted"))
+        packed = _Packed(changed(self._pictures, modality, self._seed), *labels, converted)
         return packed.pinned() if self._pin else packed
 
 
@@ -168,6 +185,7 @@ def sources(
     workers: int = 0,
     cache_mib: float = 2048,
     pin: bool = False,
+    converted: ImageTable | None = None,
 ) -> dict[str, Source]:
     """The batches of every stream that a method asks for.
 
@@ -182,14 +200,24 @@ def sources(
         workers: threads that load ahead, for each stream; 0 loads when asked.
         cache_mib: bound of the decoded cache of this process, in MiB.
         pin: put batches into page-locked memory, for copies to a GPU that do not block.
+        converted: every image of ``table`` in the same row as :func:`converted_images` gives it, for streams that ask.
 
     Raises:
-        ConfigError, DatasetError: as :func:`visir.data.sampling.sampler`.
+        ConfigError, DatasetError: as :func:`visir.data.sampling.sampler`; a stream asks for converted images and there
+            are none.
     """
     sizes = sorted({(stream.height, stream.width) for stream in streams.values()})
     if any(size < 1 for pair in sizes for size in pair):
         raise ConfigError(f"stream.height, stream.width: expected at least 1 pixel, got {sizes}.")
-    pictures = {size: Pictures(table, *size, cache_mib=cache_mib / len(sizes)) for size in sizes}
+    asking = [name for name, stream in streams.items() if stream.converted]
+    if asking and converted is None:
+        raise ConfigError(
+            f"stream {asking[0]}: learns from images converted to the other modality, and none were given. Name their "
+            "folder: --set benchmark.converted=DIR, or switch the conversion off."
+        )
+    sets = len(sizes) * (2 if asking else 1)
+    pictures = {size: Pictures(table, *size, cache_mib=cache_mib / sets) for size in sizes}
+    made = {size: Pictures(converted, *size, cache_mib=cache_mib / sets) for size in sizes if converted is not None}
     return {
         name: Source(
             pictures[stream.height, stream.width],
@@ -199,9 +227,37 @@ def sources(
             world=world,
             workers=workers,
             pin=pin,
+            converted=made[stream.height, stream.width] if stream.converted else None,
         )
         for name, stream in streams.items()
     }
+
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
+
+
+def converted_images(table: ImageTable, folder: Path) -> ImageTable:
+    """The table whose row i is image i converted to the other modality.
+
+    Converted images lie below ``folder`` as the real ones below the table's root, with any image suffix.
+
+    Raises:
+        DatasetError: an image without a converted one; the first is named and all are counted.
+    """
+    paths, missing = [], []
+    for path in table.paths:
+        named = (Path(path), *(Path(path).with_suffix(suffix) for suffix in SUFFIXES))
+        found = next((one for one in named if (folder / one).is_file()), None)
+        if found is None:
+            missing.append(path)
+        else:
+            paths.append(found.as_posix())
+    if missing:
+        raise DatasetError(
+            f"{folder}: expected a converted image for each of the {len(table):,} training images; {len(missing):,} "
+            f"are missing, the first is that of {missing[0]}. Convert the same split of the same data set again."
+        )
+    return replace(table, root=folder, paths=tuple(paths), modality=1 - table.modality)
 
 
 def images(

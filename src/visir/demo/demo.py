@@ -87,7 +87,8 @@ def _untrained(folder: RunFolder, experiment: Experiment, table: ImageTable) -> 
     """The same network before its first step, scored on the same images: what training added."""
     identities = int(load_encoder(folder.path).about["num_identities"])
     method = build(experiment.method, experiment.options, identities, seed=experiment.seed)
-    features = Embedder.of(method, device=torch.device("cpu")).embed_table(table, show_progress=False)
+    embedder = Embedder.of(method, device=torch.device("cpu"))
+    features = embedder.embed_table(table, show_progress=False)
     save_features(folder.path / UNTRAINED, features, replace(table, root=table.root.absolute()))
     return evaluate_many(features, table, choose_protocols(experiment))
 

@@ -20,6 +20,7 @@ from visir.data.loading import images as load_images
 from visir.engine import encoders, files
 from visir.engine.build import describe
 from visir.engine.runtime import LOW, Precision
+from visir.evaluation.product import Distance
 from visir.methods.base import Method
 
 
@@ -33,6 +34,7 @@ class Embedder:
         device: where it runs; the network is moved there.
         precision: "fp32", or "bf16" and "fp16" for speed on GPUs.
         batch: images at once.
+        distance: None for what the network says.
     """
 
     def __init__(
@@ -44,7 +46,9 @@ class Embedder:
         device: torch.device,
         precision: Precision = "fp32",
         batch: int = 64,
+        distance: Distance | None = None,
     ) -> None:
+        self._distance = distance
         self._network, self.preprocess, self._fingerprint = network.to(device), preprocess, fingerprint
         self._device, self._precision, self._batch = device, precision, batch
 
@@ -87,8 +91,16 @@ class Embedder:
         """Hexadecimal SHA-256 of weights and preprocessing: equal exactly when vectors are comparable."""
         return self._fingerprint
 
+    @property
+    def distance(self) -> Distance:
+        """How the vectors of :meth:`embed_table` are compared: "cosine", or "euclidean" for the systems that say so."""
+        named = self._distance or getattr(self._network, "distance", "cosine")
+        return "euclidean" if named == "euclidean" else "cosine"
+
     def embed(self, images: Iterable[ByteArray], modality: Modality) -> FloatArray:
         """(H, W, 3) uint8 RGB pictures of any sizes and of one modality -> (n, D) float32 of unit length.
+
+        For galleries, which compare by angle, whatever the distance of the evaluation.
 
         Raises:
             EvaluationError: a picture of another type or shape, or a vector that is not finite or zero.
@@ -99,27 +111,48 @@ class Embedder:
             while part := list(itertools.islice(left, self._batch)):
                 names = [f"image {first + i}" for i in range(len(part))]
                 pixels = np.stack([self._sized(*named) for named in zip(part, names, strict=True)])
-                found.append(self._vectors(torch.from_numpy(pixels), torch.full((len(part),), int(modality)), names))
+                found.append(self._unit(torch.from_numpy(pixels), torch.full((len(part),), int(modality)), names))
                 first += len(part)
         return np.concatenate(found)
 
-    def embed_table(self, table: ImageTable, *, workers: int = 2, show_progress: bool = True) -> FloatArray:
-        """The images of a table, of both modalities, in its order -> (n, D) float32 of unit length.
+    def embed_table(
+        self, table: ImageTable, *, workers: int = 2, show_progress: bool = True, out: FloatArray | None = None
+    ) -> FloatArray:
+        """The images of a table, of both modalities, in its order -> (n, D) float32, for the evaluation.
 
-        A few batches of images are in memory at once, whatever the length of the table.
+        Of unit length where vectors are compared by angle. A few batches of images are in memory at once, whatever the
+        length of the table.
+
+        Args:
+            table: the images.
+            workers: threads that decode ahead.
+            show_progress: a bar, or plain lines.
+            out: (n, D) float32 to write into, such as a memory-mapped one.
 
         Raises:
             ImageError: a file cannot be decoded; it is named.
             EvaluationError: a vector that is not finite or zero; the file is named.
         """
-        vectors = np.empty((len(table), self.dim), np.float32)
+        vectors = np.empty((len(table), self.dim), np.float32) if out is None else out
         batches = load_images(table, self.preprocess, batch=self._batch, workers=workers)
         if show_progress:
             batches = track(batches, f"embedding, {self._batch} images at a time", -(-len(table) // self._batch))
+        given = self._finite if self.distance == "euclidean" else self._unit
         with _evaluating(self._network):
             for rows, pixels in batches:
                 names = [table.paths[row] for row in rows]
-                vectors[rows] = self._vectors(pixels, torch.from_numpy(table.modality[rows]), names)
+                vectors[rows] = given(pixels, torch.from_numpy(table.modality[rows]), names)
+        return vectors
+
+    def _finite(self, pixels: Tensor, modality: Tensor, names: Sequence[str]) -> FloatArray:
+        """(b, H, W, 3) uint8 -> (b, D) float32 of any length."""
+        vectors = self._raw(pixels, modality)
+        wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        if len(wrong):
+            raise EvaluationError(
+                f"{names[wrong[0]]}: the encoder gave a vector with NaN or infinite values. Its weights are damaged, "
+                "or fp16 is too narrow for it; try fp32."
+            )
         return vectors
 
     def _sized(self, picture: ByteArray, name: str) -> ByteArray:
@@ -131,12 +164,17 @@ class Embedder:
         return resize(picture, self.preprocess.height, self.preprocess.width)
 
     @torch.inference_mode()
-    def _vectors(self, pixels: Tensor, modality: Tensor, names: Sequence[str]) -> FloatArray:
-        """(b, H, W, 3) uint8 -> (b, D) float32 of unit length."""
+    def _raw(self, pixels: Tensor, modality: Tensor) -> FloatArray:
+        """(b, H, W, 3) uint8 -> (b, D) float32 as the network gives them."""
         network_input = normalise(pixels.to(self._device, non_blocking=True), self.preprocess)
         with torch.autocast(self._device.type, LOW.get(self._precision), enabled=self._precision in LOW):
             raw = self._network(network_input, modality.to(self._device))
         vectors: FloatArray = raw.float().cpu().numpy()
+        return vectors
+
+    def _unit(self, pixels: Tensor, modality: Tensor, names: Sequence[str]) -> FloatArray:
+        """(b, H, W, 3) uint8 -> (b, D) float32 of unit length."""
+        vectors = self._raw(pixels, modality)
         length = np.linalg.norm(vectors, axis=1, keepdims=True)
         wrong = np.flatnonzero(~(np.isfinite(length) & (length > 0))[:, 0])
         if len(wrong):

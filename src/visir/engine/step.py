@@ -76,6 +76,13 @@ class EngineStep:
         """
         return ranks.gather(tensor, self._runtime.rank, self._runtime.world)
 
+    def share(self, tensor: Tensor) -> Tensor:
+        """(world * B, ...) -> (B, ...): this rank's part of a joint tensor in the order that :meth:`gather` gives.
+
+        Noise drawn for the joint batch from :attr:`generator` and shared so is the same on any number of ranks.
+        """
+        return tensor.chunk(self._runtime.world)[self._runtime.rank]
+
     def minimize(self, loss: Tensor, *names: str) -> None:
         """Update the parameters of the named optimizers, and of no others, to lower ``loss``.
 

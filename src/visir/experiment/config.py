@@ -28,6 +28,8 @@ class BenchmarkSection:
         split: ``train`` leaves the validation identities out of training, ``trainval`` trains on all of them and
             therefore cannot validate.
         protocols: protocol ids to evaluate; empty means the benchmark's default one.
+        converted: folder of the training images converted to the other modality, laid out as ``root``; for methods
+            that learn from them.
     """
 
     name: str
@@ -35,6 +37,7 @@ class BenchmarkSection:
     draw: int = 1
     split: Literal["train", "trainval"] = "train"
     protocols: tuple[str, ...] = ()
+    converted: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,17 +116,28 @@ class Experiment:
         Raises:
             ConfigError: it is empty or names an environment variable that is not set.
         """
-        text = self.benchmark.root
-        for name in re.findall(r"\$\{(\w+)\}", text):
-            if name not in os.environ:
-                raise ConfigError(
-                    f"benchmark.root: the environment variable {name} is not set. Set it to the data set's folder, "
-                    "or give --root DIR; 'visir data make' makes a synthetic twin."
-                )
-            text = text.replace(f"${{{name}}}", os.environ[name])
+        text = _filled(
+            "benchmark.root", self.benchmark.root, "give --root DIR; 'visir data make' makes a synthetic twin"
+        )
         if not text:
             raise ConfigError("benchmark.root: expected the folder of the data set, got nothing. Give --root DIR.")
         return Path(text).expanduser()
+
+    def converted(self) -> Path | None:
+        """The folder of converted training images, None when the experiment names none."""
+        text = _filled("benchmark.converted", self.benchmark.converted, "give --set benchmark.converted=DIR")
+        return Path(text).expanduser() if text else None
+
+
+def _filled(key: str, text: str, otherwise: str) -> str:
+    """``text`` with its ``${VARIABLE}`` parts from the environment."""
+    for name in re.findall(r"\$\{(\w+)\}", text):
+        if name not in os.environ:
+            raise ConfigError(
+                f"{key}: the environment variable {name} is not set. Set it to the folder, or {otherwise}."
+            )
+        text = text.replace(f"${{{name}}}", os.environ[name])
+    return text
 
 
 LOWEST = {"epochs": 1, "log_every": 1, "validate_every": 0, "save_every": 1, "keep": 1, "workers": 0, "cache_mib": 0}

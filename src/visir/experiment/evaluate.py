@@ -58,7 +58,7 @@ def evaluate_run(
     chosen = choose_protocols(experiment, protocols)
     embedder = Embedder.open(run, device=choose_device(device))
     features = embedder.embed_table(table)
-    reports = evaluate_many(features, table, chosen)
+    reports = evaluate_many(features, table, chosen, distance=embedder.distance)
     save_features(folder.features, features, replace(table, root=table.root.absolute()))
     scores = {
         **(facts or {}),

@@ -13,13 +13,14 @@ from visir.core.config import digest
 from visir.core.errors import CheckpointError, ConfigError, TrainingError
 from visir.core.progress import Progress, progress
 from visir.core.types import ImageTable
-from visir.data.loading import sources
+from visir.data.loading import converted_images, sources
 from visir.data.sampling import usable
 from visir.engine import checkpoint
 from visir.engine.build import build
 from visir.engine.embedder import Embedder
 from visir.engine.encoders import save_encoder
 from visir.engine.fit import EpochEnded, Stepped, fit
+from visir.engine.fitted import fit_sample
 from visir.engine.runtime import Runtime, start
 from visir.engine.state import State, about, check
 from visir.evaluation.evaluate import evaluate
@@ -27,7 +28,7 @@ from visir.experiment.config import Experiment
 from visir.experiment.evaluate import choose_protocols
 from visir.experiment.folder import RunFolder
 from visir.experiment.log import RunLog
-from visir.methods.base import Method
+from visir.methods.base import FittedMethod, Method
 
 
 def train(experiment: Experiment, run: Path, *, fresh: bool = False, device: str | None = None) -> RunFolder:
@@ -129,6 +130,8 @@ class Training:
         self.method, self.table, self.benchmark = method, table, benchmark
         self.validation = self._read_validation()
         settings = experiment.train
+        folder_of_converted = experiment.converted()
+        self.converted = None if folder_of_converted is None else converted_images(table, folder_of_converted)
         self.sources = sources(
             table,
             method.streams(),
@@ -138,10 +141,11 @@ class Training:
             workers=settings.workers,
             cache_mib=settings.cache_mib,
             pin=runtime.device.type == "cuda",
+            converted=self.converted,
         )
         first = next(iter(self.sources.values()))
         self.steps_per_epoch = settings.steps_per_epoch or first.steps_per_epoch
-        self.data = _digest(table)
+        self.data = _digest(table) if self.converted is None else digest([_digest(table), _digest(self.converted)])
         self.resume = self._newest(fresh)
 
     def _read_validation(self) -> ImageTable | None:
@@ -163,13 +167,33 @@ class Training:
                 f"{self.method.num_identities} identities, {self.steps_per_epoch} steps an epoch, "
                 f"{self.runtime.device} {self.runtime.precision}, {self._beginning(done)}"
             )
-            with RunLog(self.folder, first=done) as log, progress("training", self.total) as shown:
-                shown.advance(done)
-                self._follow(log, shown)
+            with RunLog(self.folder, first=done) as log:
+                if self.total:
+                    with progress("training", self.total) as shown:
+                        shown.advance(done)
+                        self._follow(log, shown)
+                self._fit(log)
             save_encoder(self.folder.encoder, self.method)
-        else:
+        elif self.total:
             self._follow(None, None)
         self.runtime.barrier()
+
+    def _fit(self, log: RunLog) -> None:
+        """The closed-form stage, if the method has one."""
+        if self.method.raw() is None:
+            return
+        figures = fit_sample(
+            self.method,
+            self.table,
+            device=self.runtime.device,
+            scratch=self.folder.path / "training-features.npy",
+            workers=self.experiment.train.workers,
+        )
+        text = ", ".join(f"{name} {value:g}" for name, value in figures.items())
+        log.write("note", step=self.total, text=f"fitted to {len(self.table):,} training images: {text}")
+        if self.validation is not None:
+            scores = self._validate(self.validation)
+            log.write("validation", step=self.total, epoch=self.experiment.train.epochs, **scores)
 
     def _beginning(self, done: int) -> str:
         weights = self.experiment.options.weights
@@ -181,7 +205,9 @@ class Training:
 
     @property
     def total(self) -> int:
-        """Steps of the whole training."""
+        """Steps of the whole training; none for a method that is only fitted."""
+        if isinstance(self.method, FittedMethod):
+            return 0
         return self.experiment.train.epochs * self.steps_per_epoch
 
     def _newest(self, fresh: bool) -> State | None:
@@ -263,7 +289,8 @@ class Training:
         """Scores on held-out training identities."""
         embedder = Embedder.of(self.method, device=self.runtime.device)
         features = embedder.embed_table(table, workers=self.experiment.train.workers, show_progress=False)
-        report = evaluate(features, table, self.benchmark.validation(self.experiment.benchmark.draw))
+        protocol = self.benchmark.validation(self.experiment.benchmark.draw)
+        report = evaluate(features, table, protocol, distance=embedder.distance)
         return {"protocol": report.protocol, **{k: report.mean()[k] for k in ("rank1", "mAP", "mINP")}}
 
     @staticmethod

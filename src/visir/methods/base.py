@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from visir.core.batch import Batch
 from visir.core.draws import Stream
+from visir.core.errors import TrainingError
+from visir.core.types import FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -156,12 +158,17 @@ class Step(Protocol):
         """(B, ...) -> (world * B, ...), differentiable; the identity on one rank."""
         ...
 
+    def share(self, tensor: Tensor) -> Tensor:
+        """(world * B, ...) -> (B, ...): this rank's part of what was drawn for the joint batch, in gathered order."""
+        ...
+
 
 class Method(nn.Module, ABC, Generic[C]):
     """A published system.
 
     ``encoder`` is the only part that is evaluated, exported and searched with:
-    ``encoder(images (B, 3, H, W), modality (B,)) -> (B, D)``, with the attribute ``dim`` = D.
+    ``encoder(images (B, 3, H, W), modality (B,)) -> (B, D)``, with the attribute ``dim`` = D. Vectors are compared by
+    angle, unless the encoder has the attribute ``distance`` = "euclidean".
     """
 
     Config: ClassVar[type[Any]]
@@ -178,11 +185,58 @@ class Method(nn.Module, ABC, Generic[C]):
 
     @abstractmethod
     def optimizers(self) -> Mapping[str, Optim]:
-        """Named optimizers; made once, after the method is on its device."""
+        """Named optimizers; made once, after the method is on its device. None: there are no steps."""
+
+    def raw(self) -> nn.Module | None:
+        """The network (with ``dim``) whose features of all training images :meth:`fit` wants after the last step.
+
+        None, as here, for the many methods without a closed-form stage.
+        """
+        return None
+
+    def fit(self, sample: Sample) -> Mapping[str, float]:
+        """The closed-form stage, once, after the last step: set what the encoder needs, and give figures for the log.
+
+        Deterministic: the same sample gives the same bits.
+        """
+        return {}
 
     @abstractmethod
     def train_step(self, batches: Mapping[str, Batch], step: Step) -> Mapping[str, Tensor]:
         """One step: compute, call ``step.minimize``, return the named loss terms (logged as they are)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """What a closed-form stage learns from: every training image once, in the order of the table.
+
+    Attributes:
+        features: (n, D) float32, as :meth:`Method.raw` gives them; may be memory-mapped and larger than the memory.
+        identity: (n,) int64.
+        camera: (n,) int64.
+        modality: (n,) int64, values of :class:`visir.core.types.Modality`.
+    """
+
+    features: FloatArray
+    identity: IntArray
+    camera: IntArray
+    modality: IntArray
+
+
+class FittedMethod(Method[C]):
+    """A system without gradient steps: features that are given, and a closed-form stage over all training images."""
+
+    def optimizers(self) -> Mapping[str, Optim]:
+        """None: nothing is trained step by step."""
+        return {}
+
+    def train_step(self, batches: Mapping[str, Batch], step: Step) -> Mapping[str, Tensor]:
+        """Never called.
+
+        Raises:
+            TrainingError: always.
+        """
+        raise TrainingError(f"{type(self).__name__} has no training steps; it is fitted once to all training images.")
 
 
 class EmbeddingMethod(Method[C]):
