@@ -70,7 +70,7 @@ def test_configuration_mistakes(visir, tmp_path, tiny_config):
 def test_values_that_cannot_be(visir, tmp_path, tiny_config, tiny_run):
     run = ("--run", tmp_path / "run")
     for setting, word in {
-        "with.momentum=0": "nesterov",
+        "with.recipe.momentum=0": "nesterov",
         "with.parts=0": "with.parts",
         "with.stream={": "YAML",
         "train.validate_every=-5": "validate_every",

@@ -13,11 +13,11 @@ import pytest
 SOURCE = Path(__file__).parents[2] / "src" / "visir"
 LAYERS = (
     {"core"},
-    {"losses", "nets", "evaluation"},
-    {"data", "benchmarks", "methods", "twin"},
+    {"losses", "nets", "evaluation", "projections"},
+    {"data", "benchmarks", "methods", "twin", "publications"},
     {"engine", "gallery"},
     {"experiment", "report"},
-    {"demo"},
+    {"demo", "reproduce"},
     {"cli"},  # a skin over everything
 )
 LEVEL = {package: level for level, packages in enumerate(LAYERS) for package in packages}

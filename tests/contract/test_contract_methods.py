@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,11 +31,13 @@ from visir.engine.embedder import Embedder
 from visir.engine.encoders import save_encoder
 from visir.engine.runtime import Runtime
 from visir.methods import catalog
-from visir.methods.base import MethodConfig
+from visir.methods.base import FittedMethod, Method, MethodConfig, Sample
 
 FOLDER = Path(__file__).parent
 OUTSIDE = "mylab.center_pull"
 NAMES = [*catalog.available(), OUTSIDE]
+FITTED = [name for name in NAMES if issubclass(catalog.find(name), FittedMethod)]
+TRAINED = [name for name in NAMES if name not in FITTED]
 each = pytest.mark.parametrize("name", NAMES)
 
 
@@ -106,7 +109,7 @@ class TestEncoder:
         save_encoder(tmp_path, method)
         opened, own = Embedder.open(tmp_path, device=CPU), Embedder.of(method, device=CPU)
         assert (opened.fingerprint, opened.dim) == (own.fingerprint, own.dim)
-        pictures = [np.full((48, 24, 3), grey, np.uint8) for grey in (20, 120, 220)]
+        pictures = [np.random.default_rng(k).integers(0, 256, (48, 24, 3), np.uint8) for k in range(3)]
         vectors = opened.embed(pictures, Modality.INFRARED)
         np.testing.assert_array_equal(vectors, own.embed(pictures, Modality.INFRARED))
         with torch.no_grad():
@@ -114,7 +117,7 @@ class TestEncoder:
         np.testing.assert_allclose(vectors, torch.nn.functional.normalize(raw).numpy(), atol=1e-6)
 
 
-@each
+@pytest.mark.parametrize("name", TRAINED)
 class TestTraining:
     @pytest.mark.parametrize("precision", ["fp32", "bf16"])
     def test_learns(self, name: str, precision: str) -> None:
@@ -156,6 +159,44 @@ class TestTraining:
                 assert apart <= 1e-8 * moved + 1e-10, f"{key}: moved {moved}, apart {apart}"
 
 
+@pytest.mark.parametrize("name", FITTED)
+class TestFitting:
+    """For methods without steps."""
+
+    def fitted(self, name: str) -> Method[Any]:
+        method = made(name).eval()
+        network = method.raw()
+        assert network is not None
+        source = ToySource(Pairs(8), steps_per_epoch=30)
+        batches = [source.batch(step) for step in range(30)]
+        with torch.no_grad():
+            features = torch.cat([network(batch.images, batch.modality) for batch in batches])
+        labels = (torch.cat([getattr(b, key) for b in batches]).numpy() for key in ("identity", "camera", "modality"))
+        assert method.fit(Sample(features.numpy(), *labels))
+        return method
+
+    def test_learns(self, name: str) -> None:
+        assert rank1(self.fitted(name)) > 0.9
+
+    def test_same_sample_gives_the_same_bits(self, name: str) -> None:
+        first, second = (self.fitted(name).state_dict() for _ in range(2))
+        assert all(torch.equal(first[key], second[key]) for key in first)
+
+    def test_fit_is_saved_and_exports(self, name: str, tmp_path: Path) -> None:
+        method = self.fitted(name)
+        save_encoder(tmp_path, method)
+        assert Embedder.open(tmp_path, device=CPU).fingerprint == Embedder.of(method, device=CPU).fingerprint
+        batch = ToySource(Pairs(4), steps_per_epoch=1).batch(0)
+        exported = torch.export.export(method.encoder, (batch.images, batch.modality))
+        with torch.no_grad():
+            found, expected = (
+                exported.module()(batch.images, batch.modality),
+                method.encoder(batch.images, batch.modality),
+            )
+        assert found.shape == (8, method.encoder.dim)
+        torch.testing.assert_close(found, expected)
+
+
 @pytest.fixture(scope="session")
 def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The weights of every method after a few steps on two ranks."""
@@ -167,7 +208,7 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shared = {**os.environ, "PYTHONPATH": path, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     running = [
         subprocess.Popen(
-            [sys.executable, str(FOLDER / "two_ranks.py"), str(out), *NAMES],
+            [sys.executable, str(FOLDER / "two_ranks.py"), str(out), *TRAINED],
             env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stderr=subprocess.PIPE,
             text=True,

@@ -66,6 +66,25 @@ def test_one_channel_is_replicated_in_visible_pictures_only():
     assert (changed(Augment(flip=0.0, channels=1.0), modality=1)[1] == PICTURE).all()
 
 
+def test_visible_pictures_turn_grey_in_their_share():
+    changes, out = changed(Augment(flip=0.0, grey=0.5))
+    assert 70 < (changes.channel == 3).sum() < 130
+    luma = (PICTURE @ np.array([0.299, 0.587, 0.114]))[:, :, None]
+    for channel, picture in zip(changes.channel, out, strict=True):
+        assert np.abs(picture - (luma if channel == 3 else PICTURE)).max() <= 0.5 + 1e-2
+        assert channel != 3 or (picture == picture[:, :, :1]).all()
+    assert (changed(Augment(flip=0.0, grey=1.0), modality=1)[1] == PICTURE).all()
+
+
+def test_grey_is_for_pictures_that_keep_their_channels_and_changes_no_other_draw():
+    both, _ = changed(Augment(channels=0.5, grey=1.0))
+    alone, _ = changed(Augment(channels=0.5))
+    assert set(both.channel.tolist()) == {0, 1, 2, 3}
+    assert np.array_equal(both.channel[both.channel < 3], alone.channel[alone.channel >= 0])
+    for name in ("flip", "shift", "box", "light"):
+        assert np.array_equal(getattr(both, name), getattr(alone, name))
+
+
 def test_jitter_scales_brightness_then_contrast():
     changes, out = changed(Augment(flip=0.0, jitter=0.4), count=50)
     assert changes.light.min() >= 0.6
@@ -95,6 +114,7 @@ def test_the_picture_itself_is_never_written_to():
     [
         (Augment(flip=1.5), r"stream\.augment\.flip: expected a number from 0 to 1, got 1\.5"),
         (Augment(erase=-0.1), r"stream\.augment\.erase"),
+        (Augment(grey=1.1), r"stream\.augment\.grey"),
         (Augment(pad=-1), r"stream\.augment\.pad: expected 0 or more pixels, got -1"),
     ],
 )

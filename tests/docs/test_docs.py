@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -44,7 +45,6 @@ def ids(path: Path) -> str:
 @pytest.fixture
 def folder(tmp_path, monkeypatch, tiny_sysu, tiny_regdb, tiny_llcm):
     """A folder as a user would have it, with stand-ins for the real data sets under real/."""
-    (tmp_path / "configs").symlink_to(REPOSITORY / "configs")
     (tmp_path / "real").mkdir()
     for name, twin in {"SYSU-MM01": tiny_sysu, "RegDB": tiny_regdb, "LLCM": tiny_llcm}.items():
         (tmp_path / "real" / name).symlink_to(twin)
@@ -56,15 +56,38 @@ def folder(tmp_path, monkeypatch, tiny_sysu, tiny_regdb, tiny_llcm):
 def prepare(path: Path, folder: Path) -> None:
     """What a document takes from the one before it: a trained run, or the file it shows."""
     from visir.experiment.config import load
+    from visir.experiment.evaluate import evaluate_run
+    from visir.experiment.folder import RunFolder
+    from visir.experiment.shipped import find_config
     from visir.experiment.train import train
 
     if path.name in {"evaluation.md", "gallery.md"}:
         settings = [*SMALL, *SMALLER["dfe"], "benchmark.root=real/SYSU-MM01"]
-        train(load(folder / "configs" / "dfe" / "sysu_mm01-full.yaml", settings), folder / "runs" / "dfe", device="cpu")
+        train(load(find_config("dfe/sysu_mm01"), settings), folder / "runs" / "dfe", device="cpu")
+    if path.name == "evaluation.md":  # the runs it is compared with: of other seeds and losses, with the same features
+        evaluate_run(folder / "runs" / "dfe", device="cpu")
+        weak = ["with.beta=0", "with.gamma=0"]
+        for name, extra in {"dfe-1": ["seed=1"], "baseline": weak, "baseline-1": ["seed=1", *weak]}.items():
+            other = RunFolder(folder / "runs" / name)
+            other.write_experiment(load(find_config("dfe/sysu_mm01"), [*settings, *extra]))
+            for file in ("features.npz", "scores.json"):
+                shutil.copy(folder / "runs" / "dfe" / file, other.path)
+    if path.name == "reproducing.md":
+        for name, text in zip(("ablation.yaml", "dfe.yaml"), blocks(path, "yaml"), strict=True):
+            (folder / name).write_text(text.replace("/data/", "real/"))
     if path.name == "adding-a-method.md":
         (folder / "data").mkdir()
         (folder / "data" / "twin").symlink_to(folder / "real" / "SYSU-MM01")
         (folder / "center_pull.yaml").write_text(blocks(path, "yaml")[0])
+
+
+def shortened(words: list[str]) -> list[str]:
+    """One row and a few steps of a table or an ablation; the whole of it is another test's."""
+    if "--twin" in words:
+        return ["--system", "dfe/full"]
+    sizes = SMALLER["dfe"] if words[1] == "ablate" else ["with.stream.draw.identities=4"]
+    only = [] if words[1] == "ablate" else ["--system", "base_derivative/b1"]
+    return [*only, *(part for setting in [*SMALL, *sizes] for part in ("--set", setting))]
 
 
 def run(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,6 +113,8 @@ def run(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if words[1] == "train":
         extra = [*SMALL, *SMALLER["center" if "center" in words[2] else "dfe"]]
         words = [w for w in words if w != "--pretrained"] + [part for s in extra for part in ("--set", s)]
+    if words[1] in ("reproduce", "ablate"):
+        words += shortened(words)
     expanded = [str(p) for w in words for p in (sorted(folder.glob(w)) if "*" in w else [w])]
     monkeypatch.setattr(sys, "argv", expanded)
     with pytest.raises(SystemExit) as stopped:

@@ -6,15 +6,16 @@ import yaml
 from visir.core.errors import ConfigError
 from visir.experiment.config import build, load
 from visir.experiment.folder import RunFolder
+from visir.experiment.shipped import find_config, names
 
-CONFIGS = sorted(Path("configs").rglob("*.yaml"))
+CONFIGS = [find_config(name) for name in names() if not name.endswith("/ablation")]
 
 
 def minimal(**sections):
     return {"benchmark": {"name": "sysu_mm01", "root": "/data"}, "method": "dfe", **sections}
 
 
-@pytest.mark.parametrize("file", CONFIGS, ids=str)
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_shipped_configurations_are_valid(file):
     experiment = load(file)
     assert build(experiment.resolved()) == experiment

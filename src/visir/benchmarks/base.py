@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,26 @@ from visir.evaluation.protocol import Protocol
 
 Split = Literal["train", "validation", "trainval", "test"]
 Severity = Literal["error", "warning", "note"]
+_PARTITION = re.compile(r"-t(\d+)-")
+
+
+def partition_of(protocol: str) -> int | None:
+    """The partition that a protocol id names, None when it names none.
+
+    >>> partition_of("regdb-t03-v2t-img"), partition_of("sysu-all-1-official")
+    (3, None)
+    """
+    found = _PARTITION.search(protocol)
+    return int(found.group(1)) if found else None
+
+
+def without_partition(protocol: str) -> str:
+    """The protocol id that all partitions share, under which figures are published.
+
+    >>> without_partition("regdb-t03-v2t-img")
+    'regdb-v2t-img'
+    """
+    return _PARTITION.sub("-", protocol)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import warnings
 
 import typer
 
-from visir.cli import data, evaluation, gallery, training
+from visir.cli import comparing, data, evaluation, gallery, reproducing, training
 from visir.core.errors import VisirError
 
 INTERRUPTED = 130
@@ -24,10 +24,13 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.command()(training.train)
 app.command()(evaluation.evaluate)
+app.command(cls=comparing.Groups)(comparing.compare)
 app.command()(evaluation.score)
 app.command()(evaluation.embed)
 app.add_typer(gallery.app, name="gallery")
 app.command()(gallery.search)
+app.command()(reproducing.reproduce)
+app.command()(reproducing.ablate)
 app.command()(training.report)
 app.command()(training.demo)
 app.command(name="list")(training.list_known)

@@ -12,8 +12,8 @@ from visir.cli.options import DeviceOption, RootOption
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="Experiment file, such as configs/dfe/sysu_mm01-full.yaml.")],
-    run: Annotated[Path | None, typer.Option(help="Run folder; by default runs/<name of the file>.")] = None,
+    config: Annotated[Path, typer.Argument(help="Experiment file, or a shipped one by name such as dfe/sysu_mm01.")],
+    run: Annotated[Path | None, typer.Option(help="Run folder; by default runs/<name of the experiment>.")] = None,
     root: RootOption = None,
     draw: Annotated[int | None, typer.Option(help="Train/test partition, for RegDB 1 to 10.")] = None,
     settings: Annotated[
@@ -33,14 +33,17 @@ def train(
     Several GPUs: torchrun --nproc-per-node 4 -m -- visir train CONFIG.
     """
     from visir.experiment.config import load
+    from visir.experiment.shipped import find_config
     from visir.experiment.train import train as run_training
 
     if pretrained and weights is not None:
         raise typer.BadParameter("give --pretrained or --weights, not both")
     start = "imagenet" if pretrained else weights and str(weights)
     given = {"benchmark.root": root and str(root), "benchmark.draw": draw, "with.weights": start}
-    experiment = load(config, settings or [], {key: value for key, value in given.items() if value is not None})
-    folder = run_training(experiment, run or Path("runs") / config.stem, fresh=fresh, device=device)
+    file = find_config(config)
+    experiment = load(file, settings or [], {key: value for key, value in given.items() if value is not None})
+    name = file.stem if config.is_file() else f"{file.parent.name}-{file.stem}"
+    folder = run_training(experiment, run or Path("runs") / name, fresh=fresh, device=device)
     if os.environ.get("RANK", "0") == "0":
         typer.echo(f"{folder.path}: trained. Next: visir evaluate {folder.path}")
 

@@ -51,7 +51,8 @@ class Augment:
 
     ``flip``: probability of mirroring. ``pad``: zero border in pixels before a random crop back to size.
     ``erase``: probability of random erasing. ``channels``: visible pictures get one channel replicated (CAJ) with
-    this probability. ``jitter``: strength of brightness and contrast changes, 0 for none.
+    this probability. ``jitter``: strength of brightness and contrast changes, 0 for none. ``grey``: visible pictures
+    that keep their channels become grey with this probability.
     """
 
     flip: float = 0.5
@@ -59,6 +60,7 @@ class Augment:
     erase: float = 0.0
     channels: float = 0.0
     jitter: float = 0.0
+    grey: float = 0.0
 
 
 @dataclass(frozen=True)

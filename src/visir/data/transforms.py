@@ -18,6 +18,7 @@ from visir.core.types import BoolArray, ByteArray, IntArray, Modality
 
 FILL = np.array([124, 116, 104], np.uint8)  # ImageNet's mean colour: an erased patch is near zero once normalised
 GREY = np.array([0.299, 0.587, 0.114])  # luma weights of ITU-R BT.601
+GREY_CHANNEL = 3  # the one behind red, green and blue
 AREA = (0.02, 0.4)  # share of the picture that is erased, and
 ASPECT = (0.3, 1 / 0.3)  # its height to width: Zhong et al., Random Erasing Data Augmentation, AAAI 2020
 
@@ -31,7 +32,7 @@ class Changes:
         shift: (B, 2) int64, top and left of the crop in the padded picture, 0..2*pad.
         pad: zero border in pixels.
         box: (B, 4) int64, top, left, height and width of the erased patch; height 0 where nothing is erased.
-        channel: (B,) int64, the channel that is replicated, -1 for none.
+        channel: (B,) int64, the channel that is replicated, 3 for the luma in the place of all three, -1 for none.
         light: (B, 2) float64, factors of brightness and contrast, 1 for none.
     """
 
@@ -52,8 +53,11 @@ class Changes:
             out[...] = picture
         if (self.light[place] != 1.0).any():
             _relight(out, *self.light[place])
-        if self.channel[place] >= 0:
-            out[...] = out[:, :, self.channel[place], None].copy()
+        channel = self.channel[place]
+        if channel == GREY_CHANNEL:
+            out[...] = cv2.cvtColor(out, cv2.COLOR_RGB2GRAY)[:, :, None]
+        elif channel >= 0:
+            out[...] = out[:, :, channel, None].copy()
         top, left, height, width = self.box[place]
         out[top : top + height, left : left + width] = FILL
 
@@ -63,7 +67,7 @@ def draw_changes(augment: Augment, modality: IntArray, height: int, width: int, 
 
     Args:
         augment: probabilities and strengths.
-        modality: (B,) int64 by place; only visible pictures get a channel replicated.
+        modality: (B,) int64 by place; only visible pictures get a channel replicated or become grey.
         height: of the pictures, pixels.
         width: of the pictures, pixels.
         seed: of the run and stream.
@@ -72,20 +76,22 @@ def draw_changes(augment: Augment, modality: IntArray, height: int, width: int, 
     count = len(modality)
     chance = generator(seed, "augment", step).random((count, 12))
     light = 1.0 + augment.jitter * (2.0 * chance[:, 7:9] - 1.0)
-    replicate = (chance[:, 5] < augment.channels) & (modality == Modality.VISIBLE)
+    visible = modality == Modality.VISIBLE
+    grey = (generator(seed, "grey", step).random(count) < augment.grey) & visible
+    replicate = (chance[:, 5] < augment.channels) & visible
     return Changes(
         flip=chance[:, 0] < augment.flip,
         shift=(chance[:, 1:3] * (2 * augment.pad + 1)).astype(np.int64),
         pad=augment.pad,
         box=_boxes(chance[:, [3, 4, 9, 10, 11]], augment.erase, height, width),
-        channel=np.where(replicate, (chance[:, 6] * 3).astype(np.int64), -1),
+        channel=np.where(replicate, (chance[:, 6] * 3).astype(np.int64), np.where(grey, GREY_CHANNEL, -1)),
         light=light,
     )
 
 
 def check(augment: Augment) -> None:
     """Raise ConfigError on a probability outside 0..1 or a negative strength."""
-    for name in ("flip", "erase", "channels", "jitter"):
+    for name in ("flip", "erase", "channels", "jitter", "grey"):
         value = getattr(augment, name)
         if not 0.0 <= value <= 1.0:
             raise ConfigError(f"stream.augment.{name}: expected a number from 0 to 1, got {value}.")

@@ -16,11 +16,11 @@ from visir.core.types import BoolArray, ImageTable, IntArray
 from visir.evaluation import product
 from visir.evaluation.plan import Rectangle, Task, rectangles
 from visir.evaluation.product import Checked, Distance, Features
-from visir.evaluation.protocol import Protocol, nothing_hidden
+from visir.evaluation.protocol import Protocol, Trial, nothing_hidden
 from visir.evaluation.report import RANKS, Report
 from visir.evaluation.scoring import Codes, QueryScores, Slices, asking, encode, score_compiled, score_tensors
 
-__all__ = ["Report", "evaluate", "evaluate_many"]
+__all__ = ["Report", "TrialScores", "evaluate", "evaluate_many", "score_each_query"]
 
 HIDDEN_ELEMENTS = 1 << 22  # query-gallery pairs for which the rule of the protocol is asked at a time
 
@@ -84,15 +84,56 @@ def evaluate_many(
     Returns:
         one report for each protocol, in order.
     """
+    if ranks < 1:
+        raise EvaluationError(f"expected at least one rank, got {ranks}.")
+    found = score_each_query(features, table, protocols, distance=distance, device=device, block=block)
+    return [_report(protocol, trials, distance, ranks) for protocol, trials in zip(protocols, found, strict=True)]
+
+
+@dataclass(frozen=True, eq=False)
+class TrialScores:
+    """What the queries of one trial scored.
+
+    Attributes:
+        trial: the draw of queries and gallery.
+        query: (q,) int64 table rows of the queries, ascending.
+        scores: of q queries, in that order; those without a right image are there, and not ``scores.scored``.
+    """
+
+    trial: Trial
+    query: IntArray
+    scores: QueryScores
+
+
+def score_each_query(
+    features: Features,
+    table: ImageTable,
+    protocols: Sequence[Protocol],
+    *,
+    distance: Distance = "cosine",
+    device: str | None = None,
+    block: int | None = None,
+) -> list[list[TrialScores]]:
+    """The single queries behind the figures of :func:`evaluate_many`; arguments and errors as there.
+
+    Returns:
+        for each protocol, in order, the scores of each of its trials.
+    """
     checked = product.check_features(features, table, distance)
-    if ranks < 1 or (block is not None and block < 1):
-        raise EvaluationError(f"expected at least one rank and one query a block, got {ranks} and {block}.")
+    if block is not None and block < 1:
+        raise EvaluationError(f"expected at least one query a block, got {block}.")
     tasks = [Task.of(protocol, table) for protocol in protocols]
     scorer = _Scorer(checked, table, distance, _device(device), block)
     scores: dict[int, QueryScores] = {}
     for rectangle in rectangles(tasks, product.BLOCK_ELEMENTS if block is None else 0):
         scores.update(scorer.score(rectangle))
-    return [_report(task, scores[id(task)], distance, ranks) for task in tasks]
+    return [_by_trial(task, scores[id(task)]) for task in tasks]
+
+
+def _by_trial(task: Task, found: QueryScores) -> list[TrialScores]:
+    own = [np.isin(task.queries, trial.query) for trial in task.trials]
+    rows = zip(task.trials, own, strict=True)
+    return [TrialScores(trial, task.queries[asked], found.pick(n, asked)) for n, (trial, asked) in enumerate(rows)]
 
 
 def _device(name: str | None) -> torch.device:
@@ -232,14 +273,14 @@ def hidden_rule(
     return rule
 
 
-def _report(task: Task, found: QueryScores, distance: str, ranks: int) -> Report:
+def _report(protocol: Protocol, found: Sequence[TrialScores], distance: str, ranks: int) -> Report:
     rows, curves = [], []
-    for number, trial in enumerate(task.trials):
-        own = replace(found.pick(number, np.isin(task.queries, trial.query)), ranks=ranks)
+    for one in found:
+        own, trial = replace(one.scores, ranks=ranks), one.trial
         scored = own.scored
         if not scored.any():
             raise EvaluationError(
-                f"{task.protocol.name}, trial {trial.name}: none of {len(scored):,} queries has a right image in its "
+                f"{protocol.name}, trial {trial.name}: none of {len(scored):,} queries has a right image in its "
                 "gallery. Do queries and gallery share identities, numbered alike?"
             )
         first = own.first[scored]
@@ -255,5 +296,4 @@ def _report(task: Task, found: QueryScores, distance: str, ranks: int) -> Report
             }
         )
         curves.append(own.curve)
-    protocol = task.protocol
     return Report(protocol.name, protocol.cmc, distance, tuple(rows), np.stack(curves), protocol.note)

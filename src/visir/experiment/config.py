@@ -11,6 +11,9 @@ from typing import Any, Literal
 
 import yaml
 
+from visir import publications
+from visir.benchmarks import catalog as benchmarks
+from visir.benchmarks.base import without_partition
 from visir.core import config as core
 from visir.core.errors import ConfigError, nearest
 from visir.methods import catalog
@@ -79,7 +82,8 @@ class Experiment:
 
     Attributes:
         options: the method's own configuration dataclass, the ``with`` section of the file.
-        published: protocol id -> published figures in percent, with their source; shown beside ours, never used.
+        published: protocol id -> published figures in percent, with their source; shown beside ours, never used. A
+            file may give the name of a system instead, such as ``dfe/full``; its printed figures are looked up.
     """
 
     benchmark: BenchmarkSection
@@ -157,7 +161,13 @@ def load(path: Path, settings: Sequence[str] = (), values: Mapping[str, Any] | N
     Raises:
         ConfigError: a missing file, an unknown key (the nearest is named) or a value of the wrong type.
     """
-    content = _with_base(path)
+    return build(overlaid(read_with_base(path), settings, values))
+
+
+def overlaid(
+    content: dict[str, Any], settings: Sequence[str] = (), values: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The content of a file with settings and values over it, changed in place; see :func:`load`."""
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals:
@@ -170,10 +180,11 @@ def load(path: Path, settings: Sequence[str] = (), values: Mapping[str, Any] | N
             ) from error
     for key, plain in (values or {}).items():
         core.set_dotted(content, key, plain)
-    return build(content)
+    return content
 
 
-def _with_base(path: Path) -> dict[str, Any]:
+def read_with_base(path: Path) -> dict[str, Any]:
+    """The mapping that a file holds, over its base if it names one."""
     values = core.read_yaml(path)
     if "base" not in values:
         return values
@@ -208,10 +219,24 @@ def build(values: Mapping[str, Any]) -> Experiment:
         options=core.parse(method.Config, _section(values, "with"), where="with"),
         train=core.parse(TrainSection, _section(values, "train"), where="train"),
         seed=seed,
-        published=_section(values, "published"),
+        published=_published(values),
     )
     _check_ranges(experiment)
     return experiment
+
+
+def _published(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Figures by protocol id: those of the file or, for the name of a system such as ``dfe/full``, the printed ones."""
+    system = values.get("published")
+    if not isinstance(system, str):
+        return _section(values, "published")
+    benchmark = benchmarks.find(str(_section(values, "benchmark").get("name")))
+    found: dict[str, Any] = {}
+    for protocol in map(without_partition, benchmark.protocols(1)):
+        for quote in publications.figures(system, protocol)[:1]:
+            found.setdefault("source", f"{quote.publication.citation}, {quote.table.name}")
+            found[protocol] = dict(quote.figures)
+    return found
 
 
 def _section(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from visir.benchmarks import catalog as benchmarks
-from visir.benchmarks.base import Benchmark, Split
+from visir.benchmarks.base import Benchmark, Split, partition_of, without_partition
 from visir.core.errors import ConfigError, DatasetError, EvaluationError, nearest
 from visir.core.files import write_json
 from visir.core.types import ImageTable
@@ -25,8 +24,6 @@ from visir.evaluation.report import Report, format_table
 from visir.evaluation.scorefile import Format, format_report, save_features
 from visir.experiment.config import Experiment
 from visir.experiment.folder import RunFolder
-
-PARTITION = re.compile(r"-t(\d+)-")
 
 
 def evaluate_run(
@@ -116,7 +113,7 @@ def choose_protocols(experiment: Experiment, names: Sequence[str] = ()) -> list[
     section = experiment.benchmark
     benchmark = benchmarks.find(section.name)
     known = dict(benchmark.protocols(section.draw))
-    known |= {PARTITION.sub("-", name): protocol for name, protocol in known.items()}
+    known |= {without_partition(name): protocol for name, protocol in known.items()}
     wanted = list(names) or list(section.protocols) or [next(iter(known))]
     return [_of(benchmark, known, name) for name in wanted]
 
@@ -151,10 +148,10 @@ def find_protocol(name: str) -> Protocol:
     Raises:
         ConfigError: no such protocol; the nearest known id is named.
     """
-    draw = PARTITION.search(name)
+    draw = partition_of(name)
     known: dict[str, Protocol] = {}
     for benchmark in map(benchmarks.find, benchmarks.available()):
-        number = int(draw.group(1)) if draw else 1
+        number = draw or 1
         known |= benchmark.protocols(number if 1 <= number <= benchmark.draws else 1)
     if name not in known:
         raise ConfigError(f"unknown protocol {name!r}. {nearest(name, known)}")

@@ -134,7 +134,7 @@ class Training:
         self.converted = None if folder_of_converted is None else converted_images(table, folder_of_converted)
         self.sources = sources(
             table,
-            method.streams(),
+            {} if isinstance(method, FittedMethod) else method.streams(),
             seed=experiment.seed,
             rank=runtime.rank,
             world=runtime.world,
@@ -143,8 +143,8 @@ class Training:
             pin=runtime.device.type == "cuda",
             converted=self.converted,
         )
-        first = next(iter(self.sources.values()))
-        self.steps_per_epoch = settings.steps_per_epoch or first.steps_per_epoch
+        counted = [source.steps_per_epoch for source in self.sources.values()]
+        self.steps_per_epoch = settings.steps_per_epoch or (counted[0] if counted else 1)
         self.data = _digest(table) if self.converted is None else digest([_digest(table), _digest(self.converted)])
         self.resume = self._newest(fresh)
 
@@ -164,7 +164,7 @@ class Training:
                 self.folder.forget_results()
             self._say(
                 f"{self.experiment.method} on {self.benchmark.title}: {len(self.table):,} images of "
-                f"{self.method.num_identities} identities, {self.steps_per_epoch} steps an epoch, "
+                f"{self.method.num_identities} identities, {self._steps()}"
                 f"{self.runtime.device} {self.runtime.precision}, {self._beginning(done)}"
             )
             with RunLog(self.folder, first=done) as log:
@@ -195,8 +195,13 @@ class Training:
             scores = self._validate(self.validation)
             log.write("validation", step=self.total, epoch=self.experiment.train.epochs, **scores)
 
+    def _steps(self) -> str:
+        return f"{self.steps_per_epoch} steps an epoch, " if self.total else ""
+
     def _beginning(self, done: int) -> str:
         weights = self.experiment.options.weights
+        if isinstance(self.method, FittedMethod):
+            return "fitted once to all images, without steps"
         if done:
             return f"resumed at step {done}"
         if weights == "scratch":

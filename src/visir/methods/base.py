@@ -169,9 +169,12 @@ class Method(nn.Module, ABC, Generic[C]):
     ``encoder`` is the only part that is evaluated, exported and searched with:
     ``encoder(images (B, 3, H, W), modality (B,)) -> (B, D)``, with the attribute ``dim`` = D. Vectors are compared by
     angle, unless the encoder has the attribute ``distance`` = "euclidean".
+
+    ``pretrained`` says whether the publication starts from ImageNet weights, which visir never does unasked.
     """
 
     Config: ClassVar[type[Any]]
+    pretrained: ClassVar[bool] = True
     encoder: nn.Module
 
     def __init__(self, config: C, num_identities: int) -> None:
@@ -225,6 +228,8 @@ class Sample:
 
 class FittedMethod(Method[C]):
     """A system without gradient steps: features that are given, and a closed-form stage over all training images."""
+
+    pretrained = False
 
     def optimizers(self) -> Mapping[str, Optim]:
         """None: nothing is trained step by step."""

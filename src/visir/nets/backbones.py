@@ -88,7 +88,7 @@ def backbone(
     if weights == "scratch":
         _log.info("%s: no pretrained weights; it starts from scratch, from random ones.", name)
     elif weights != "imagenet":
-        _load(trunk, name, Path(weights))
+        load_weights(trunk, name, Path(weights))
     if last_stride == 1:
         _keep_last_resolution(trunk, name)
     try:
@@ -124,7 +124,17 @@ def _create(name: str, pretrained: bool, in_channels: int) -> Any:
         ) from error
 
 
-def _load(trunk: nn.Module, name: str, path: Path) -> None:
+def load_weights(trunk: nn.Module, name: str, path: Path) -> None:
+    """Put the weights of a safetensors file into a network; a classifier in the file is left out.
+
+    Args:
+        trunk: the network.
+        name: of it, for messages.
+        path: the file, with the network's own parameter names.
+
+    Raises:
+        CheckpointError: no such file, or weights that are missing, unknown or of another shape.
+    """
     try:
         found = load_file(path)
     except (OSError, SafetensorError) as error:

@@ -28,7 +28,7 @@ class Projected(nn.Module):
         super().__init__()
         self.features, self.projected_dim, self.distance = features, dim, distance
         raw = int(features.dim)  # type: ignore[arg-type]
-        self.register_buffer("mean", torch.zeros(raw))
+        self.register_buffer("mean", torch.zeros(2, raw))
         self.register_buffer("visible", torch.zeros(raw, dim))
         self.register_buffer("infrared", torch.zeros(raw, dim))
         self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
@@ -44,7 +44,7 @@ class Projected(nn.Module):
         """Take what was learnt.
 
         Args:
-            mean: (D,), subtracted first.
+            mean: subtracted first: (D,), or (2, D) for one of each modality, the visible one first.
             visible: (D, k') with k' <= k, the map of visible features.
             infrared: (D, k'), that of infrared ones.
         """
@@ -61,8 +61,10 @@ class Projected(nn.Module):
         if not self._ready:
             return features
         with torch.autocast(features.device.type, enabled=False):
-            centred = features.to(self.mean.dtype) - self.mean
-            seen, unseen = centred @ self.visible, centred @ self.infrared
+            seen, unseen = (
+                (features.to(mean.dtype) - mean) @ own
+                for mean, own in zip(self.mean, (self.visible, self.infrared), strict=True)
+            )
             return torch.where((modality == 0)[:, None], seen, unseen)
 
 

@@ -1,0 +1,135 @@
+"""One budget for every system: the same small network, pictures, number of images a step, steps and learning rates.
+
+What a publication is about stays: its losses, its sampling (as many people and pictures of each, in proportion), its
+augmentation and its phases, which are counted in epochs: the epochs stay and get shorter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from visir.core.config import plain
+from visir.core.draws import Draw, IdentityBalanced, Pairs, Stream, Unpaired
+from visir.experiment.config import Experiment
+from visir.methods import catalog
+from visir.methods.base import FittedMethod, MethodConfig
+from visir.twin import Size
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What all rows share.
+
+    Attributes:
+        name: for the page.
+        height: pixels.
+        width: pixels.
+        images: pictures of each modality in a step.
+        steps: of the whole training.
+        rate: learning rate of everything, divided by ten after 70 % and 90 % of the steps.
+        backbone: network of every trained system.
+        pretraining: steps that the network is trained for on visible pictures of other people, for the systems whose
+            publication starts from ImageNet weights; 0 for none.
+        others: the twin of these other people.
+    """
+
+    name: str
+    height: int
+    width: int
+    images: int
+    steps: int
+    rate: float = 0.05
+    backbone: str = "tiny"
+    pretraining: int = 0
+    others: Size | None = None
+
+    def sentence(self) -> str:
+        """The budget in words, for the page."""
+        return (
+            f"Every trained system has the network `{self.backbone}`, {self.start()}, {self.height}x{self.width} "
+            f"pictures, {self.images} + {self.images} a step, {self.steps:,} steps of SGD at rate {self.rate:g} (a "
+            "tenth after 70 % of them, a hundredth after 90 %). Losses, sampling, augmentation and phases are "
+            "those of its publication; nothing is tuned for a row."
+        )
+
+    def start(self) -> str:
+        """Which weights rows start from, in words."""
+        if not self.pretraining:
+            return "random initial weights"
+        return (
+            f"started (where the publication starts from ImageNet weights) from {self.pretraining:,} steps of telling "
+            "other synthetic people apart in visible light"
+        )
+
+
+BUDGETS = {
+    "tiny": Budget("tiny", 48, 24, images=8, steps=4),
+    "demo": Budget("demo", 96, 48, images=32, steps=300, pretraining=600, others=Size(298, 2, 2, ((3, 3),))),
+}
+
+
+def within(budget: Budget, experiment: Experiment, *, weights: str = "scratch") -> dict[str, Any]:
+    """The dotted values that bring an experiment into the budget.
+
+    Args:
+        budget: what all rows share.
+        experiment: as its publication has it.
+        weights: the common start, for systems whose publication has one.
+    """
+    kind = catalog.find(experiment.method)
+    options, train = experiment.options, experiment.train
+    common = {"train.precision": "fp32", "train.workers": 1, "train.validate_every": 0}
+    if issubclass(kind, FittedMethod):
+        return common
+    epochs = min(train.epochs, budget.steps)
+    given: dict[str, Any] = {
+        **common,
+        "with.backbone": budget.backbone,
+        "with.weights": weights if kind.pretrained else "scratch",
+        "with.stream": plain(_small(options.stream, budget)),
+        "train.epochs": epochs,
+        "train.steps_per_epoch": max(1, round(budget.steps / epochs)),
+        "train.save_every": max(1, epochs // 4),
+        "train.log_every": max(1, budget.steps // 20),
+    }
+    if _has(options, "recipe"):
+        given["with.recipe"] = {
+            "optimizer": "sgd",
+            "backbone_rate": budget.rate,
+            "head_rate": budget.rate,
+            "momentum": 0.9,
+            "nesterov": True,
+            "weight_decay": 5e-4,
+            "warmup": 0,
+            "drops": [0.7 * epochs, 0.9 * epochs],
+            "factor": 0.1,
+            "clip_norm": None,
+        }
+    return given
+
+
+def _has(options: MethodConfig, name: str) -> bool:
+    return name in {field.name for field in fields(options)}
+
+
+def _small(stream: Stream, budget: Budget) -> Stream:
+    pad = round(stream.augment.pad * budget.height / stream.height)
+    return replace(
+        stream,
+        height=budget.height,
+        width=budget.width,
+        draw=_fewer(stream.draw, budget.images),
+        augment=replace(stream.augment, pad=pad),
+    )
+
+
+def _fewer(draw: Draw, images: int) -> Draw:
+    match draw:
+        case Pairs():
+            return replace(draw, pairs=images)
+        case IdentityBalanced():
+            each = min(draw.images, images)
+            return replace(draw, identities=images // each, images=each)
+        case Unpaired():
+            return replace(draw, images=images)
