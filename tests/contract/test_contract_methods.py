@@ -124,7 +124,7 @@ class TestTraining:
         method = made(name)
         runtime = Runtime(precision=precision)  # type: ignore[arg-type]
         untrained = rank1(method)
-        _, terms = trained(method, epochs=10, steps_per_epoch=6, runtime=runtime)
+        _, terms = trained(method, epochs=20, steps_per_epoch=6, runtime=runtime)
         first, last = (sum(epoch.values()) for epoch in (terms[0], terms[-1]))
         assert last < 0.5 * first
         assert untrained < 0.4

@@ -49,11 +49,11 @@ def small_config(name: str) -> MethodConfig:
     if "recipe" in known:  # rates and drops of the paper are for pretrained networks and many epochs
         rates = {
             "optimizer": "sgd",
-            "backbone_rate": 0.05,
-            "head_rate": 0.05,
+            "backbone_rate": 0.02,
+            "head_rate": 0.02,
             "momentum": 0.9,
             "warmup": 0,
-            "drops": (),
+            "drops": (14.0,),
         }
         changes["recipe"] = replace(config.recipe, **rates)  # type: ignore[attr-defined]
     if "dropout" in known:  # what is dropped differs from rank to rank

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from visir.core.config import plain
 from visir.core.draws import IdentityBalanced, Pairs
@@ -19,13 +21,16 @@ from visir.core.files import write_json, write_text
 from visir.evaluation.report import METRICS, Report
 from visir.experiment.ablation import systems
 from visir.experiment.folder import RunFolder
+from visir.nets.backbones import backbone
 from visir.reproduce.budget import BUDGETS, within
 from visir.reproduce.claims import claims, orderings
 from visir.reproduce.jobs import Job, Setup, jobs, obstacle, scores, unique
 from visir.reproduce.outcome import Outcome, outcome
+from visir.reproduce.pretraining import pretrained
 from visir.reproduce.protocols import benchmark_of
 from visir.reproduce.render import comma_separated, latex, markdown, page
 from visir.reproduce.sheet import Line, Ordering, Results, Sheet
+from visir.twin import Size
 
 KNOWN = systems()
 TINY, DEMO = BUDGETS["tiny"], BUDGETS["demo"]
@@ -56,7 +61,7 @@ def test_every_row_has_the_budget_and_keeps_the_rest(system: str, budget) -> Non
 def test_the_budget_is_the_same_number_of_steps_for_every_schedule() -> None:
     ablation, row = KNOWN["dfe/full"]
     values = within(DEMO, ablation.experiment(row, "sysu_mm01"))
-    assert (values["train.epochs"], values["train.steps_per_epoch"]) == (20, 40)
+    assert (values["train.epochs"], values["train.steps_per_epoch"]) == (20, DEMO.steps // 20)
     assert values["with.recipe"]["drops"] == [14.0, 18.0]
 
 
@@ -242,3 +247,38 @@ def test_the_page_is_whole_and_loads_nothing() -> None:
     assert "DFE &amp; &lt;co&gt;_1" in text
     assert '<tr class="own">' in text
     assert '<tr class="holds">' in text
+
+
+def test_the_common_start_is_a_network_of_other_people_and_made_once(tmp_path: Path) -> None:
+    small = Size(6, 2, 2, ((2, 2),), 48, 24, 1)
+    made = {"name": "tiny", "height": 48, "width": 24, "images": 8, "steps": 3, "size": small}
+    file = pretrained(tmp_path / "start", **made)
+    weights = load_file(file)
+    fresh = backbone("tiny", weights="scratch", image_size=(48, 24))
+    assert set(weights) == set(fresh.trunk.state_dict())
+    started = backbone("tiny", weights=str(file), image_size=(48, 24))
+    assert all(torch.equal(weights[name], value) for name, value in started.trunk.state_dict().items())
+    assert any(not torch.equal(weights[name], value) for name, value in fresh.trunk.state_dict().items())
+    before = file.stat().st_mtime_ns
+    assert pretrained(tmp_path / "start", **made) == file
+    assert file.stat().st_mtime_ns == before
+    again = load_file(pretrained(tmp_path / "again", **made))
+    assert all(torch.equal(weights[name], value) for name, value in again.items())
+
+
+def test_only_rows_whose_publication_starts_from_imagenet_get_the_common_start() -> None:
+    for system, expected in (("dfe/full", "start.safetensors"), ("zero_padding/one-stream", "scratch")):
+        experiment = KNOWN[system][0].experiment(KNOWN[system][1], "sysu_mm01")
+        assert within(DEMO, experiment, weights="start.safetensors")["with.weights"] == expected
+    assert "with.weights" not in within(DEMO, KNOWN["hog/xqda"][0].experiment(KNOWN["hog/xqda"][1], "regdb"))
+
+
+def test_pretrained_takes_weights_that_exist(tmp_path: Path) -> None:
+    setup = Setup(tmp_path, {"regdb": Path("/d")}, draws=1, pretrained=True)
+    options = {
+        s: jobs(*KNOWN[s], "regdb", [], setup)[0].experiment.options for s in ("dfe/full", "bdtr/full", "hog/cca")
+    }
+    assert [one.weights for one in options.values()] == ["imagenet", "imagenet", "scratch"]
+    assert options["bdtr/full"].backbone == "alexnet_torchvision"
+    plain = jobs(*KNOWN["zero_padding/one-stream"], "regdb", [], setup)[0].experiment.options
+    assert plain.weights == "scratch"

@@ -65,7 +65,7 @@ class Budget:
 
 BUDGETS = {
     "tiny": Budget("tiny", 48, 24, images=8, steps=4),
-    "demo": Budget("demo", 96, 48, images=32, steps=300, pretraining=600, others=Size(298, 2, 2, ((3, 3),))),
+    "demo": Budget("demo", 96, 48, images=32, steps=300, pretraining=1000, others=Size(298, 2, 2, ((3, 3),))),
 }
 
 

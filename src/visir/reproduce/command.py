@@ -234,6 +234,7 @@ def _start(budget: Budget | None, output: Path) -> str:
         name=budget.backbone,
         height=budget.height,
         width=budget.width,
+        images=2 * budget.images,
         steps=budget.pretraining,
         size=budget.others,
     )
@@ -281,8 +282,8 @@ def _facts(request: Request, setup: Setup) -> Iterator[str]:
         yield f"Changed in every row: {', '.join(setup.settings)}."
     if request.pretrained:
         yield (
-            "Networks start from ImageNet weights where the publication does; in place of Caffe's AlexNet, of which none "
-            "can be fetched, stands torchvision's."
+            "Networks start from ImageNet weights where the publication does; in place of Caffe's AlexNet, of which "
+            "none can be fetched, stands torchvision's."
         )
 
 

@@ -1,4 +1,4 @@
-"""What stands in for ImageNet on a twin: the small network, taught to tell other synthetic people apart in visible light.
+"""What stands in for ImageNet on a twin: a small network that has learnt to tell other people apart in visible light.
 
 The publications start from networks that know visible pictures and have never seen an infrared one. So does every
 trained row of a budget: one network is trained once, by identity, on visible pictures of people who are in no test and
@@ -27,7 +27,7 @@ from visir.nets.backbones import Backbone, backbone
 from visir.twin import Size, write
 
 SEED = 1000  # no seed of a twin that rows are trained or tested on
-AUGMENT = Augment(flip=0.5, pad=6, erase=0.3, jitter=0.3)
+AUGMENT = Augment(flip=0.5, pad=6, erase=0.3, channels=0.5, jitter=0.3)
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Pretraining(EmbeddingMethod[PretrainingConfig]):
 METHOD = Pretraining
 
 
-def pretrained(folder: Path, *, name: str, height: int, width: int, steps: int, size: Size) -> Path:
+def pretrained(folder: Path, *, name: str, height: int, width: int, images: int, steps: int, size: Size) -> Path:
     """The file of pretrained weights, made first if need be; interrupted, it goes on where it stopped.
 
     Args:
@@ -86,6 +86,7 @@ def pretrained(folder: Path, *, name: str, height: int, width: int, steps: int, 
         name: of the backbone.
         height: pixels.
         width: pixels.
+        images: visible ones of a step.
         steps: of the training.
         size: of the twin of other people.
 
@@ -102,7 +103,7 @@ def pretrained(folder: Path, *, name: str, height: int, width: int, steps: int, 
         "method": "visir.reproduce.pretraining",
         "with": {
             "backbone": name,
-            "stream": {"height": height, "width": width},
+            "stream": {"height": height, "width": width, "draw": {"kind": "unpaired", "images": images}},
             "recipe": {"drops": [0.6 * epochs, 0.85 * epochs]},
         },
         "train": {"epochs": epochs, "steps_per_epoch": max(1, steps // epochs), "workers": 1, "validate_every": 0},
