@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from one_rank import OneRank
 from torch import Tensor
 
 from visir.core.batch import Batch
@@ -16,32 +16,14 @@ from visir.core.config import parse
 from visir.core.draws import IdentityBalanced, Pairs, Stream, Unpaired
 from visir.core.errors import ConfigError, TrainingError
 from visir.experiment.config import load
+from visir.experiment.shipped import find_config
 from visir.losses.triplet import triplet_loss, weighted_triplet_loss
 from visir.methods.agw import AGW, AGWConfig
 from visir.nets.nonlocal_block import NonLocalBlock
 from visir.nets.pooling import GeMPool, MeanPool
 
-FOLDER = Path(__file__).parents[2] / "configs" / "agw"
 SMALL = AGWConfig(backbone="tiny", stream=Stream(IdentityBalanced(2, 2), height=48, width=24))
 BASE = {"non_local": False, "pooling": "mean", "triplet": "batch_hard"}
-
-
-@dataclasses.dataclass
-class OneRank:
-    """The engine as one rank sees it."""
-
-    index: int = 0
-    epoch: float = 0.0
-    generator: torch.Generator = dataclasses.field(default_factory=torch.Generator)
-
-    def minimize(self, loss: Tensor, *names: str) -> None:
-        raise AssertionError("losses() does not minimize")
-
-    def gather(self, tensor: Tensor) -> Tensor:
-        return tensor
-
-    def share(self, tensor: Tensor) -> Tensor:
-        return tensor
 
 
 def balanced(people: int = 2, each: int = 2) -> Batch:
@@ -187,19 +169,23 @@ def test_batches_of_another_order_are_refused_at_the_first_step() -> None:
 
 
 class TestFiles:
-    @pytest.mark.parametrize(("name", "split"), [("sysu_mm01", "trainval"), ("regdb", "trainval")])
+    @pytest.mark.parametrize(("name", "split"), [(name, "trainval") for name in ("sysu_mm01", "regdb", "llcm")])
     def test_state_the_recipe_of_the_authors(self, name: str, split: str) -> None:
-        experiment = load(FOLDER / f"{name}.yaml")
+        experiment = load(find_config(f"agw/{name}"))
         assert experiment.options == AGWConfig()
-        assert (experiment.benchmark.name, experiment.benchmark.split, experiment.train.epochs) == (name, split, 81)
+        assert (experiment.benchmark.name, experiment.benchmark.split, experiment.train.epochs) == (
+            name,
+            "trainval",
+            81,
+        )
         assert experiment.train.validate_every == 0
 
     def test_rows_of_the_ablation(self) -> None:
-        content = yaml.safe_load((FOLDER / "ablation.yaml").read_text(encoding="utf-8"))
+        content = yaml.safe_load(find_config("agw/ablation").read_text(encoding="utf-8"))
         found = {}
         for row in content["rows"]:
             for base in content["base"]:
-                options = load(FOLDER / base, values=row.get("set", {})).options
+                options = load(find_config(f"agw/{base}"), values=row.get("set", {})).options
                 found[row["name"], base] = options
         expected = {"agw-base": AGWConfig(**BASE), "agw": AGWConfig()}  # type: ignore[arg-type]
-        assert found == {(n, f"{b}.yaml"): c for n, c in expected.items() for b in ("sysu_mm01", "regdb")}
+        assert found == {(n, f"{b}.yaml"): c for n, c in expected.items() for b in ("sysu_mm01", "regdb", "llcm")}

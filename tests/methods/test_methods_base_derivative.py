@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from one_rank import OneRank
 from torch import Tensor
 from torch.nn import functional
 
@@ -19,10 +19,10 @@ from visir.core.draws import IdentityBalanced, Pairs, Stream, Unpaired
 from visir.core.errors import ConfigError, TrainingError
 from visir.core.types import Modality
 from visir.experiment.config import load
+from visir.experiment.shipped import find_config
 from visir.losses.triplet import cross_triplet_loss, triplet_loss
 from visir.methods.base_derivative import BaseDerivative, BaseDerivativeConfig
 
-FOLDER = Path(__file__).parents[2] / "configs" / "base_derivative"
 SMALL = BaseDerivativeConfig(backbone="tiny", stream=Stream(IdentityBalanced(2, 2), height=48, width=24))
 
 V, IR, DV, DI = "visible", "infrared", "visible_derived", "infrared_derived"
@@ -35,24 +35,6 @@ ROWS: dict[str, tuple[set[str], bool, set[frozenset[str]]]] = {
     "mdl-3": ({IR, V, DI, DV}, True, {frozenset(p) for p in ((IR, V), (V, DI), (IR, DV), (DI, DV))}),
     "full": ({IR, V, DI, DV}, True, {frozenset(p) for p in ((IR, V), (V, DI), (IR, DV))}),
 }
-
-
-@dataclasses.dataclass
-class OneRank:
-    """The engine as one rank sees it."""
-
-    index: int = 0
-    epoch: float = 0.0
-    generator: torch.Generator = dataclasses.field(default_factory=torch.Generator)
-
-    def minimize(self, loss: Tensor, *names: str) -> None:
-        raise AssertionError("losses() does not minimize")
-
-    def gather(self, tensor: Tensor) -> Tensor:
-        return tensor
-
-    def share(self, tensor: Tensor) -> Tensor:
-        return tensor
 
 
 def balanced(people: int = 2, each: int = 2) -> Batch:
@@ -71,9 +53,9 @@ def made(**changes: object) -> BaseDerivative:
 
 
 def row(name: str, base: str = "sysu_mm01") -> BaseDerivativeConfig:
-    rows = yaml.safe_load((FOLDER / "ablation.yaml").read_text(encoding="utf-8"))["rows"]
+    rows = yaml.safe_load(find_config("base_derivative/ablation").read_text(encoding="utf-8"))["rows"]
     values = next(r.get("set", {}) for r in rows if r["name"] == name)
-    options = load(FOLDER / f"{base}.yaml", values=values).options
+    options = load(find_config(f"base_derivative/{base}"), values=values).options
     assert isinstance(options, BaseDerivativeConfig)
     return options
 
@@ -136,14 +118,14 @@ class TestAblation:
 
 
 def test_rows_are_all_there() -> None:
-    content = yaml.safe_load((FOLDER / "ablation.yaml").read_text(encoding="utf-8"))
+    content = yaml.safe_load(find_config("base_derivative/ablation").read_text(encoding="utf-8"))
     assert [r["name"] for r in content["rows"]] == list(ROWS)
     assert content["base"] == ["sysu_mm01.yaml", "regdb.yaml"]
 
 
 @pytest.mark.parametrize(("name", "epochs"), [("sysu_mm01", 81), ("regdb", 81)])
 def test_files_state_the_defaults(name: str, epochs: int) -> None:
-    experiment = load(FOLDER / f"{name}.yaml")
+    experiment = load(find_config(f"base_derivative/{name}"))
     assert experiment.options == BaseDerivativeConfig()
     assert (experiment.train.epochs, experiment.train.validate_every) == (epochs, 0)
     assert experiment.benchmark.split == "trainval"

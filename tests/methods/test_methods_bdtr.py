@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from one_rank import OneRank
 from torch import Tensor, nn
 
 from visir.core.batch import Batch
@@ -21,24 +22,6 @@ from visir.methods.bdtr import BDTR, BDTRConfig
 
 STREAM = Stream(IdentityBalanced(3, 2), height=48, width=24)
 SMALL = BDTRConfig(backbone="tiny", stream=STREAM, dim=8, dropout=0.0)
-
-
-@dataclasses.dataclass
-class OneRank:
-    """The engine as one rank sees it."""
-
-    index: int = 0
-    epoch: float = 0.0
-    generator: torch.Generator = dataclasses.field(default_factory=torch.Generator)
-
-    def minimize(self, loss: Tensor, *names: str) -> None:
-        raise AssertionError("losses() does not minimize")
-
-    def gather(self, tensor: Tensor) -> Tensor:
-        return tensor
-
-    def share(self, tensor: Tensor) -> Tensor:
-        return tensor
 
 
 def drawn(identities: int = 3, images: int = 2) -> Batch:

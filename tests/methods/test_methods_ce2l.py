@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from one_rank import OneRank
 from torch import Tensor, nn
 
 from visir.core.batch import Batch
@@ -23,24 +24,6 @@ from visir.methods.ce2l import CE2L, CE2LConfig
 
 STREAM = Stream(IdentityBalanced(3, 1), height=48, width=24)
 SMALL = CE2LConfig(backbone="tiny", stream=STREAM, dim=8, dropout=0.0)
-
-
-@dataclasses.dataclass
-class OneRank:
-    """The engine as one rank sees it."""
-
-    index: int = 0
-    epoch: float = 0.0
-    generator: torch.Generator = dataclasses.field(default_factory=torch.Generator)
-
-    def minimize(self, loss: Tensor, *names: str) -> None:
-        raise AssertionError("losses() does not minimize")
-
-    def gather(self, tensor: Tensor) -> Tensor:
-        return tensor
-
-    def share(self, tensor: Tensor) -> Tensor:
-        return tensor
 
 
 def drawn(count: int = 3) -> Batch:
@@ -138,6 +121,7 @@ def test_without_conversion_it_is_bdtr(changes: dict[str, Any]) -> None:
 
 def test_defaults_are_those_of_bdtr_where_the_paper_is_silent() -> None:
     own, theirs = dataclasses.asdict(CE2LConfig()), dataclasses.asdict(BDTRConfig())
+    theirs["stream"]["converted"] = True
     assert {name: own[name] for name in own.keys() & theirs.keys()} == {
         name: theirs[name] for name in own.keys() & theirs.keys()
     }
@@ -147,8 +131,17 @@ def test_defaults_are_those_of_bdtr_where_the_paper_is_silent() -> None:
 
 def test_converted_images_are_asked_for_where_they_are_used() -> None:
     for conversion in (True, False):
-        (stream,) = made(conversion=conversion).streams().values()
-        assert stream == dataclasses.replace(STREAM, converted=conversion)
+        method = made(conversion=conversion)
+        (stream,) = method.streams().values()
+        assert stream == method.config.stream == dataclasses.replace(STREAM, converted=conversion)
+
+
+@pytest.mark.parametrize(("given", "converted"), [({}, True), ({"with.conversion": False}, False)], ids=str)
+def test_a_resolved_experiment_says_whether_it_needs_converted_images(given: dict[str, Any], converted: bool) -> None:
+    """Who plans runs looks there, before anything is built."""
+    experiment = load(find_config("ce2l/regdb"), values=given)
+    assert experiment.options.stream.converted is converted
+    assert experiment.resolved()["with"]["stream"]["converted"] is converted
 
 
 def test_a_batch_without_converted_images_is_refused() -> None:

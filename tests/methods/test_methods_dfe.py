@@ -8,6 +8,7 @@ import statistics
 
 import pytest
 import torch
+from one_rank import OneRank
 from torch import Tensor
 
 from visir.core.batch import Batch
@@ -17,21 +18,6 @@ from visir.core.errors import ConfigError, TrainingError
 from visir.methods.dfe import DFE, DFEConfig
 
 SMALL = DFEConfig(backbone="tiny", stream=Stream(Pairs(4), height=48, width=24), parts=3, dim=8)
-
-
-@dataclasses.dataclass
-class OneRank:
-    """The engine as one rank sees it."""
-
-    index: int = 0
-    epoch: float = 0.0
-    generator: torch.Generator = dataclasses.field(default_factory=torch.Generator)
-
-    def minimize(self, loss: Tensor, *names: str) -> None:
-        raise AssertionError("losses() does not minimize")
-
-    def gather(self, tensor: Tensor) -> Tensor:
-        return tensor
 
 
 def pairs(count: int = 4, height: int = 48, width: int = 24) -> Batch:

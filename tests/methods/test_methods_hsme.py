@@ -99,6 +99,16 @@ def test_turn_gives_the_weight_of_the_decomposition(shape: tuple[int, int]) -> N
     torch.testing.assert_close(principal_turn(weight), turn, atol=0, rtol=0)
 
 
+@pytest.mark.parametrize(
+    "weight", [torch.eye(5)[:, :3], torch.eye(4)[:, 1:2], torch.zeros(4, 2)], ids=["several", "one", "none"]
+)
+def test_turn_is_orthogonal_where_features_lie_along_axes(weight: Tensor) -> None:
+    turn = principal_turn(weight)
+    torch.testing.assert_close(turn @ turn.T, torch.eye(len(weight), dtype=torch.float64))
+    turned = turn @ weight.double()
+    torch.testing.assert_close(turned.T @ turned, weight.double().T @ weight.double())
+
+
 def test_signs_do_not_depend_on_those_of_the_decomposition() -> None:
     turn = principal_turn(torch.randn(7, 11, generator=torch.Generator().manual_seed(0)))
     assert bool((turn.gather(1, turn.abs().argmax(1, keepdim=True)) > 0).all())

@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from one_rank import OneRank
 from torch import Tensor, nn
 
 from visir.core.batch import Batch
@@ -22,28 +23,6 @@ from visir.methods.tone import TONE, TONEConfig, partners
 
 STREAM = Stream(Pairs(8), height=48, width=24)
 SMALL = TONEConfig(backbone="tiny", stream=STREAM, dim=8, dropout=0.0)
-
-
-@dataclasses.dataclass
-class OneRank:
-    """The engine as one rank sees it."""
-
-    index: int = 0
-    epoch: float = 0.0
-    seed: int = 0
-
-    @property
-    def generator(self) -> torch.Generator:
-        return torch.Generator().manual_seed(self.seed)
-
-    def minimize(self, loss: Tensor, *names: str) -> None:
-        raise AssertionError("losses() does not minimize")
-
-    def gather(self, tensor: Tensor) -> Tensor:
-        return tensor
-
-    def share(self, tensor: Tensor) -> Tensor:
-        return tensor
 
 
 def drawn(count: int = 8, people: int = 3) -> Batch:

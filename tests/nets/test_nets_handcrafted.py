@@ -141,7 +141,7 @@ def slow_lomo(picture: np.ndarray, sigmas: tuple[float, ...]) -> np.ndarray:
 def test_bytes_are_those_that_were_normalised() -> None:
     ramp = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, 3)
     assert torch.equal(bytes_of(network_input(ramp)), torch.from_numpy(ramp).permute(0, 3, 1, 2).double())
-    assert torch.equal(luma_of(bytes_of(network_input(ramp))), torch.from_numpy(ramp[..., 0]).double())
+    assert torch.equal(luma_of(bytes_of(network_input(ramp))), 1000 * torch.from_numpy(ramp[..., 0]).double())
     assert bytes_of(torch.full((1, 3, 2, 2), 99.0)).max() == 255
 
 
@@ -201,6 +201,15 @@ def test_lomo_is_the_loop(height: int, width: int) -> None:
     assert found.shape == (2, lomo.dim)
     for row, picture in zip(found, pixels, strict=True):
         np.testing.assert_allclose(row.numpy(), slow_lomo(picture, (5.0, 20.0)), atol=1e-6)
+
+
+def test_siltp_of_coloured_pixels_exactly_at_the_tolerance_is_no_difference() -> None:
+    """A neighbour of 1.3 or 0.7 times the centre is neither above nor below, for every colour that has one."""
+    tens = torch.cartesian_prod(*[torch.arange(1, 20)] * 3).double()
+    for scale in (1.0, 1 / 4, 1 / 16):  # bytes, and means of four and of sixteen
+        centre, more, less = (luma_of((times * scale * tens)[:, :, None, None]) for times in (10, 13, 7))
+        for neighbour in (more, less):
+            assert not siltp(torch.cat([centre, neighbour], 2), 1, 0.3)[:, 0, 0].any()
 
 
 def test_published_lengths() -> None:

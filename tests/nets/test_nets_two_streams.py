@@ -77,15 +77,18 @@ class TestFeatureNetwork:
             expected = network.eval().backbone(images).flatten(2).mean(2)
             torch.testing.assert_close(network(images), expected)
 
-    def test_last_stride_is_kept_unless_asked_for(self) -> None:
+    def test_last_stride_is_kept(self) -> None:
         with torch.device("meta"):
-            networks = [
-                feature_network("resnet50", weights="scratch", image_size=(288, 144), last_stride=stride)[0]
-                for stride in (1, 2)
-            ]
-            plain, dim = feature_network("resnet50", weights="scratch", image_size=(288, 144))
-        assert [network.backbone.grid for network in (*networks, plain)] == [(18, 9), (9, 5), (9, 5)]
-        assert dim == 2048
+            network, dim = feature_network("resnet50", weights="scratch", image_size=(288, 144))
+        assert (network.backbone.grid, dim) == ((9, 5), 2048)
+
+    def test_maps_of_16_bits_are_averaged_in_32(self) -> None:
+        network, _ = feature_network("tiny", weights="scratch", image_size=(64, 32))
+        images = torch.randn(2, 3, 64, 32)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            features, feature_map = network.eval()(images), network.backbone(images)
+        assert (feature_map.dtype, features.dtype) == (torch.bfloat16, torch.float32)
+        torch.testing.assert_close(features, feature_map.float().mean((2, 3)))
 
     def test_unknown_name(self) -> None:
         with pytest.raises(ConfigError, match="unknown backbone 'alexnett'"):

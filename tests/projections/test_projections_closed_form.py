@@ -178,6 +178,13 @@ def test_lfda_solves_its_eigenvalue_problem() -> None:
     assert (np.diff(np.diag(ratios)) < 0).all()
 
 
+def test_lfda_of_people_whose_images_are_all_equal_is_refused() -> None:
+    who = np.repeat(np.arange(3), 2)
+    features = np.eye(3)[who]
+    with pytest.raises(TrainingError, match="lfda: .*no image of an identity differs"):
+        lfda(features, who, features, who, dim=2)
+
+
 def test_lfda_keeps_groups_of_one_person_apart_that_fisher_would_merge() -> None:
     """One person comes in two groups on either side of the other: all means are equal along the telling direction."""
     rng = np.random.default_rng(0)

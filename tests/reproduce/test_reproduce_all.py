@@ -124,7 +124,7 @@ def test_what_fails_is_told_and_the_rest_goes_on(
     request = Request(roots=(tiny_sysu,), seeds=(0,), output=tmp_path / "out")
     said, complete = run_ablation(ablation, (), request)
     assert not complete
-    assert "1 rows are not finished" in said
+    assert said.endswith("1 row is not finished; the same command goes on: mine/wild")
     assert "FAILED" in capsys.readouterr().err
     found = {row["row"]: row for row in rows(tmp_path / "out") if row["figure"] == "mAP"}
     assert set(found) == {"full", "plain"}
@@ -157,6 +157,7 @@ def test_only_what_was_asked_for_is_run(ablation: Path, tiny_sysu: Path, tmp_pat
         ("dfe", ("table9",), (), "it has no table 'table9'"),
         ("all", ("table1",), (), "'all' takes every table"),
         ("dfe", (), ("dfe/fll",), "--system dfe/fll: Did you mean 'dfe/full'"),
+        ("dfe", ("table1",), ("tone",), "--system tone: no row of the chosen tables names it"),
     ],
 )
 def test_unknown_names_give_the_nearest(
@@ -192,6 +193,8 @@ def test_rows_of_a_data_set_that_is_not_at_hand_say_so(tiny_regdb: Path, tmp_pat
         (["reproduce", "dfe", "--seeds", "0,x"], "--seeds: expected whole numbers such as 0,1,2, got '0,x'"),
         (["reproduce", "dfe", "--root", "/nowhere/at/all"], "/nowhere/at/all: no such folder"),
         (["ablate", "dfe/ablatoin"], "Did you mean 'dfe/ablation'"),
+        (["ablate", "nothing.yaml"], "'visir list' shows those that do"),
+        (["train", "dfe/ablation"], "got an ablation file"),
         (["ablate", "dfe/ablation", "--row", "ful"], "--row ful: Did you mean 'full'"),
         (["reproduce", "dfe", "--twin", "tiny", "--benchmark", "regbd"], "--benchmark regbd: Did you mean 'regdb'"),
     ],

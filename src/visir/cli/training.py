@@ -69,13 +69,22 @@ def demo(
 
 
 def list_known() -> None:
-    """List the methods, and the benchmarks with their protocol ids."""
+    """List methods, systems with an experiment, publications with their tables, benchmarks with their protocols."""
+    from visir import publications
     from visir.benchmarks import catalog as benchmarks
+    from visir.experiment.ablation import systems
     from visir.methods import catalog as methods
 
     for name in methods.available():
-        first = (methods.find(name).__doc__ or "").strip().splitlines()[0]
+        first = (methods.find(name).__doc__ or "").strip().splitlines()[0].partition("; see :class:")[0].rstrip(".")
         typer.echo(f"method     {name:18} {first}")
+    for name, (ablation, row) in systems().items():
+        typer.echo(f"system     {name:34} {', '.join(ablation.benchmarks(row))}")
+    for name in publications.available():
+        found = publications.find(name)
+        typer.echo(
+            f"published  {name:18} {found.venue} {found.year}: {', '.join(table.name for table in found.tables)}"
+        )
     for name in benchmarks.available():
         benchmark = benchmarks.find(name)
         typer.echo(f"benchmark  {name:18} {benchmark.title}: {', '.join(benchmark.protocols(1))}")

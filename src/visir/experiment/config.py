@@ -186,6 +186,8 @@ def overlaid(
 def read_with_base(path: Path) -> dict[str, Any]:
     """The mapping that a file holds, over its base if it names one."""
     values = core.read_yaml(path)
+    if "rows" in values:
+        raise ConfigError(f"{path}: expected an experiment, got an ablation file; 'visir ablate {path}' runs its rows.")
     if "base" not in values:
         return values
     unknown = set(values) - {"base", "set", "published"}

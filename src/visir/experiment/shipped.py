@@ -35,4 +35,5 @@ def names() -> list[str]:
 
 
 def _hint(short: str) -> str:
-    return nearest(short, names())
+    said = nearest(short, names())
+    return said if said.startswith("Did you mean") else "'visir list' shows those that do."

@@ -14,11 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from visir.core.errors import TrainingError
-from visir.losses.triplet import SQUARE_FLOOR, euclidean
+from visir.losses.triplet import SQUARE_FLOOR, Reduction, check_sets, euclidean, same_identity
 
 Directions = Literal["both", "v2t"]
-Reduction = Literal["mean", "sum"]
 
 NORM_FLOOR = 1e-6
 
@@ -118,8 +116,8 @@ def top_ranking_loss(
     >>> round(float(top_ranking_loss(visible, infrared, people, people, margin=0.5)), 5)
     0.84961
     """
-    _check("top_ranking_loss", visible, infrared, visible_identities, infrared_identities)
-    cross, same = euclidean(unit(visible), unit(infrared)), _same(visible_identities, infrared_identities)
+    check_sets("top_ranking_loss", visible, infrared, visible_identities, infrared_identities)
+    cross, same = euclidean(unit(visible), unit(infrared)), same_identity(visible_identities, infrared_identities)
     loss = cross_hinges(cross, same, margin=margin, reduction=reduction)
     return loss if directions == "v2t" else loss + cross_hinges(cross.T, same.T, margin=margin, reduction=reduction)
 
@@ -144,9 +142,9 @@ def intra_ranking_loss(
     >>> round(float(intra_ranking_loss(visible, infrared, people, people, margin=1.0)), 5)  # 2 (1 - 0.89443)
     0.21115
     """
-    _check("intra_ranking_loss", visible, infrared, visible_identities, infrared_identities)
+    check_sets("intra_ranking_loss", visible, infrared, visible_identities, infrared_identities)
     seen, unseen = unit(visible), unit(infrared)
-    cross, same = euclidean(seen, unseen), _same(visible_identities, infrared_identities)
+    cross, same = euclidean(seen, unseen), same_identity(visible_identities, infrared_identities)
     loss = intra_hinges(cross, euclidean(unseen), same, margin=margin, reduction=reduction)
     if directions == "v2t":
         return loss
@@ -179,8 +177,8 @@ def center_ranking_loss(
     >>> round(float(center_ranking_loss(visible, infrared, people, people, margin=0.5)), 5)
     1.08764
     """
-    _check("center_ranking_loss", visible, infrared, visible_identities, infrared_identities)
-    seen, unseen, same = unit(visible), unit(infrared), _same(visible_identities, infrared_identities)
+    check_sets("center_ranking_loss", visible, infrared, visible_identities, infrared_identities)
+    seen, unseen, same = unit(visible), unit(infrared), same_identity(visible_identities, infrared_identities)
     loss = _center_hinges(seen, unseen, same, margin)
     return loss if directions == "v2t" else loss + _center_hinges(unseen, seen, same.T, margin)
 
@@ -199,20 +197,3 @@ def _center_hinges(anchors: Tensor, others: Tensor, same: Tensor, margin: float)
 def _over_pairs(terms: Tensor, same: Tensor, reduction: Reduction) -> Tensor:
     total = torch.where(same, terms.clamp_min(0), 0).sum()
     return total if reduction == "sum" else total / same.sum().clamp_min(1)
-
-
-def _same(first: Tensor, second: Tensor) -> Tensor:
-    return first.unsqueeze(1) == second
-
-
-def _check(
-    loss: str, visible: Tensor, infrared: Tensor, visible_identities: Tensor, infrared_identities: Tensor
-) -> None:
-    features, identities = (visible, infrared), (visible_identities, infrared_identities)
-    fits = all(f.dim() == 2 and f.numel() and i.shape == f.shape[:1] for f, i in zip(features, identities, strict=True))
-    if fits and visible.shape[1] == infrared.shape[1]:
-        return
-    raise TrainingError(
-        f"{loss}: expected features (N, D) and (M, D) with their identities (N,) and (M,), got "
-        f"{', '.join(str(tuple(t.shape)) for t in (*features, *identities))}."
-    )

@@ -66,7 +66,7 @@ def triplet_loss(features: Tensor, identities: Tensor, *, margin: float, reducti
     0.55
     """
     _check("triplet_loss", features, identities)
-    return _reduced(_hinge(euclidean(features), _same(identities, identities), margin), reduction)
+    return _reduced(_hinge(euclidean(features), same_identity(identities, identities), margin), reduction)
 
 
 def cross_triplet_loss(
@@ -99,8 +99,8 @@ def cross_triplet_loss(
     >>> round(float(cross_triplet_loss(first, second, identities, identities, margin=0.3)), 4)
     0.2
     """
-    _check_two("cross_triplet_loss", anchors, others, anchor_identities, other_identities)
-    same = _same(anchor_identities, other_identities)
+    check_sets("cross_triplet_loss", anchors, others, anchor_identities, other_identities)
+    same = same_identity(anchor_identities, other_identities)
     return _reduced(_hinge(euclidean(anchors, others), same, margin), reduction)
 
 
@@ -120,8 +120,8 @@ def two_way_triplet_loss(
     >>> round(float(two_way_triplet_loss(first, second, identities, identities, margin=0.3)), 4)
     0.75
     """
-    _check_two("two_way_triplet_loss", first, second, first_identities, second_identities)
-    distance, same = euclidean(first, second), _same(first_identities, second_identities)
+    check_sets("two_way_triplet_loss", first, second, first_identities, second_identities)
+    distance, same = euclidean(first, second), same_identity(first_identities, second_identities)
     forth = _reduced(_hinge(distance, same, margin), reduction)
     return forth + _reduced(_hinge(distance.T, same.T, margin), reduction)
 
@@ -169,11 +169,12 @@ def weighted_triplet_loss(features: Tensor, identities: Tensor, *, reduction: Re
     0.148191
     """
     _check("weighted_triplet_loss", features, identities)
-    positive, negative = weighted_distances(euclidean(features), _same(identities, identities))
+    positive, negative = weighted_distances(euclidean(features), same_identity(identities, identities))
     return _reduced(functional.softplus(positive - negative), reduction)
 
 
-def _same(first: Tensor, second: Tensor) -> Tensor:
+def same_identity(first: Tensor, second: Tensor) -> Tensor:
+    """(N,) and (M,) identities -> (N, M) bool, pairs of one identity."""
     return first[:, None] == second
 
 
@@ -196,7 +197,8 @@ def _check(loss: str, features: Tensor, identities: Tensor) -> None:
         )
 
 
-def _check_two(loss: str, first: Tensor, second: Tensor, identities: Tensor, others: Tensor) -> None:
+def check_sets(loss: str, first: Tensor, second: Tensor, identities: Tensor, others: Tensor) -> None:
+    """Raise TrainingError unless the shapes are (N, D), (M, D), (N,) and (M,), and nothing is empty."""
     fits = first.dim() == second.dim() == 2 and first.shape[1] == second.shape[1] and first.numel() and second.numel()
     if not fits or identities.shape != first.shape[:1] or others.shape != second.shape[:1]:
         raise TrainingError(

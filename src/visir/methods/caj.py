@@ -38,7 +38,8 @@ class CAJConfig(MethodConfig):
     """The published numbers; where none are known, those of AGW, on which it builds. 100 epochs.
 
     Attributes:
-        joint: every visible image enters a second time, with one channel in the place of all three.
+        joint: every visible image enters a second time, with one channel in the place of all three; mirrored, cropped
+            and erased as it is.
         grey: share of these copies that are grey instead; the rest is red, green or blue with equal chance.
         triplet: ``squared``: weighted triplets on the squared difference; ``weighted``: as AGW, not squared.
         sharpness: how much the hardest distances of an anchor weigh in ``squared``.

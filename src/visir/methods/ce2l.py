@@ -33,7 +33,8 @@ class CE2LConfig(MethodConfig):
 
     Attributes:
         backbone: ``alexnet`` (see :mod:`visir.nets.alexnet`), or any timm name, averaged over the image.
-        conversion: learn from converted images too; ``stream.converted`` follows it.
+        stream: its ``converted`` follows ``conversion``, whatever it is given as.
+        conversion: learn from converted images too.
         direction: which converted images: infrared made visible ("ir2v"), visible made infrared ("v2ir"), or both.
         smoothing: epsilon of label smoothing, for converted images alone; 0 for hard labels.
         ranking: weight of both ranking terms against the identity loss, 0 leaves them out.
@@ -74,6 +75,7 @@ class CE2LConfig(MethodConfig):
             raise ValueError("smoothing must be at least 0 and at most 1")
         if not 0 <= self.dropout < 1:
             raise ValueError("dropout must be at least 0 and below 1")
+        object.__setattr__(self, "stream", replace(self.stream, converted=self.conversion))
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,10 +121,6 @@ class CE2L(EmbeddingMethod[CE2LConfig]):
             normalise=True,
         )
         self.classifier = shared_classifier(config.dim, num_identities, dropout=config.dropout)
-
-    def streams(self) -> Mapping[str, Stream]:
-        """One, with converted images where the method learns from them."""
-        return {"main": replace(self.config.stream, converted=self.config.conversion)}
 
     def optimizer(self) -> Optim:
         """SGD; the two streams are what may be pretrained."""

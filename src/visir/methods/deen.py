@@ -44,12 +44,12 @@ class DEENConfig(MethodConfig):
     Attributes:
         stages: stages of a ResNet that are kept; RegDB does without the fourth.
         expand_after: the stage behind which embeddings multiply, 0 for the stems: 3, on RegDB 2.
-        branches: embeddings of an image in training, its original among them; 1 for no expansion.
+        branches: embeddings of an image, its original among them; 1 for no expansion.
         aggregation: every stage also sees the map before it.
         fusion: how the embeddings of an image become one: their mean, one after the other, or the original alone,
             which takes a third of the time behind the expansion.
         margin: of batch-hard triplets.
-        mining: weight of the pair mining loss, 0 leaves it out.
+        mining: weight of the pair mining loss, 0 leaves it out; it needs at least two branches.
         center_margin: its margin.
         orthogonality: weight of the orthogonal loss, 0 leaves it out; it needs at least three branches.
         pooling: generalised mean with p = 3, or mean.

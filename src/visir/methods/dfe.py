@@ -16,13 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from visir.core.batch import Batch
-from visir.core.draws import Augment, IdentityBalanced, Pairs, Stream
-from visir.core.errors import ConfigError, TrainingError
-from visir.core.types import Modality
+from visir.core.draws import Augment, Pairs, Stream
 from visir.losses.correlation import correlation_loss
 from visir.losses.distribution import distribution_loss
 from visir.losses.identity import identity_loss
 from visir.losses.precision import full
+from visir.methods._halves import check_halves, require_pairs
 from visir.methods.base import EmbeddingMethod, MethodConfig, Optim, Recipe, Step
 from visir.nets.backbones import Backbone, backbone
 from visir.nets.parts import PartClassifiers, PartReduction
@@ -94,11 +93,7 @@ class DFE(EmbeddingMethod[DFEConfig]):
     def __init__(self, config: DFEConfig, num_identities: int) -> None:
         super().__init__(config, num_identities)
         stream = config.stream
-        if not isinstance(stream.draw, Pairs | IdentityBalanced):
-            raise ConfigError(
-                f"with.stream.draw: DFE compares images of one identity across spectra, got kind {stream.draw.kind!r}; "
-                "use 'pairs' or 'identity_balanced'."
-            )
+        require_pairs("DFE", stream)
         trunk = backbone(
             config.backbone,
             weights=config.weights,
@@ -121,7 +116,7 @@ class DFE(EmbeddingMethod[DFEConfig]):
             TrainingError: at the first step, a batch that is not of this order.
         """
         if step.index == 0:
-            _check_order(batch)
+            check_halves("DFE", batch)
         features = self._embed(batch)
         config = self.config
         with torch.autocast(features.device.type, enabled=False):  # eight bits are too few for a matrix near one
@@ -144,17 +139,6 @@ class DFE(EmbeddingMethod[DFEConfig]):
             return self.encoder(batch.images, batch.modality)  # type: ignore[no-any-return]
         halves = zip(batch.images.chunk(2), batch.modality.chunk(2), strict=True)
         return torch.cat([self.encoder(images, modality) for images, modality in halves])
-
-
-def _check_order(batch: Batch) -> None:
-    pairs = len(batch) // 2
-    modality, identity = batch.modality.tolist(), batch.identity.tolist()
-    expected = [int(Modality.VISIBLE)] * pairs + [int(Modality.INFRARED)] * pairs
-    if not pairs or modality != expected or identity[:pairs] != identity[pairs:]:
-        raise TrainingError(
-            "DFE: expected a batch of N visible images followed by N infrared ones of the same identities in the same "
-            f"order, got {len(batch)} images in another order; draw it with Pairs or IdentityBalanced."
-        )
 
 
 METHOD = DFE

@@ -158,10 +158,8 @@ def principal_turn(weight: Tensor) -> Tensor:
     """
     matrix = weight.detach().cpu().double()
     axes = torch.linalg.svd(matrix, full_matrices=False).U
-    if missing := len(matrix) - axes.shape[1]:
-        outside = torch.eye(len(matrix), dtype=torch.float64) - axes @ axes.T
-        axes = torch.cat([axes, torch.linalg.qr(outside[:, :missing]).Q], dim=1)
-    turn = axes.T
+    rest = torch.linalg.qr(axes, mode="complete").Q[:, axes.shape[1] :]  # the same whichever way the axes point
+    turn = torch.cat([axes, rest], dim=1).T
     largest = turn.gather(1, turn.abs().argmax(1, keepdim=True))
     signed: Tensor = turn * largest.sign()
     return signed

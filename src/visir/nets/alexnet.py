@@ -14,12 +14,12 @@ from torch.nn import functional
 
 from visir.core.errors import CheckpointError, ConfigError
 from visir.nets.backbones import load_weights
+from visir.nets.derivative import DEVIATION
 
 CAFFE, TORCHVISION = "alexnet", "alexnet_torchvision"
 ALEXNETS = (CAFFE, TORCHVISION)
 FC6 = 4096
 CHANNELS = 256
-DEVIATION = (0.229, 0.224, 0.225)  # of ImageNet's colours; images arrive divided by it
 
 
 class ResponseNorm(nn.Module):

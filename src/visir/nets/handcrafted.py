@@ -13,22 +13,23 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from visir.core.errors import ConfigError
+from visir.nets.derivative import DEVIATION, MEAN
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LUMA = (299, 587, 114)  # thousandths
 HSV_BINS = 8
 
 
 def bytes_of(images: Tensor) -> Tensor:
     """ImageNet-normalised (B, 3, H, W) -> float64 whole numbers 0..255, exactly those that were normalised."""
-    mean, std = (torch.tensor(row, dtype=torch.float64, device=images.device).view(3, 1, 1) for row in (MEAN, STD))
-    return ((images.double() * std + mean) * 255).round().clamp(0, 255)
+    rows = (torch.tensor(row, dtype=torch.float64, device=images.device) for row in (MEAN, DEVIATION))
+    mean, deviation = (row.view(3, 1, 1) for row in rows)
+    return ((images.double() * deviation + mean) * 255).round().clamp(0, 255)
 
 
 def luma_of(pixels: Tensor) -> Tensor:
-    """(B, 3, H, W) 0..255 -> (B, H, W) 0..255: luma; for whole numbers exact but for the division."""
+    """(B, 3, H, W) 0..255 -> (B, H, W) 0..255,000: thousandths of luma, which are exact for whole numbers."""
     red, green, blue = pixels.unbind(1)
-    return (LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue) / 1000
+    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
 
 
 class Hog(nn.Module):
@@ -65,7 +66,7 @@ class Hog(nn.Module):
     def forward(self, images: Tensor, modality: Tensor | None = None) -> Tensor:
         """(B, 3, H, W) ImageNet-normalised images, of any modality -> (B, dim) float32, [0, 1]."""
         with torch.autocast(images.device.type, enabled=False):
-            grey = luma_of(bytes_of(images)) / 255
+            grey = luma_of(bytes_of(images)) / 255_000
             votes = self._votes(grey)
             cells = functional.avg_pool2d(votes, self.CELL)  # (B, 9, h, w)
             return self._blocks(cells).flatten(1).float()

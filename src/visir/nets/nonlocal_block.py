@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 from visir.nets.stems import TwoStems
 
+LAST = {1: 2, 2: 3}  # stage, from 0 -> how many of its last blocks get a non-local one
+
 
 class NonLocalBlock(nn.Module):
     """A residual block whose branch compares all cells by dot product, divided by their number.
@@ -38,14 +40,13 @@ class NonLocalBlock(nn.Module):
         return result
 
 
-def add_non_local(network: TwoStems, *, second: int = 2, third: int = 3, width: int = 1) -> list[NonLocalBlock]:
-    """Put non-local blocks behind the last blocks of the second and of the third stage of a ResNet, as AGW does.
+def add_non_local(network: TwoStems) -> list[NonLocalBlock]:
+    """Put a non-local block behind each of the last two blocks of a ResNet's second stage and three of its third: AGW.
+
+    A stage with fewer blocks gets one behind each.
 
     Args:
         network: changed in place.
-        second: how many of the last blocks of the second stage get one; all, where it has fewer.
-        third: the same for the third stage.
-        width: see :class:`NonLocalBlock`.
 
     Returns:
         The new blocks.
@@ -54,10 +55,10 @@ def add_non_local(network: TwoStems, *, second: int = 2, third: int = 3, width: 
         ConfigError: a network that is not a ResNet.
     """
     added = []
-    for stage, count in ((1, second), (2, third)):
+    for stage, last in LAST.items():
         blocks = len(network.stages[stage])
-        for block in range(max(0, blocks - count), blocks):
-            module = NonLocalBlock(network.stage_channels[stage], width=width)
+        for block in range(max(0, blocks - last), blocks):
+            module = NonLocalBlock(network.stage_channels[stage])
             network.insert(stage, block, module)
             added.append(module)
     return added

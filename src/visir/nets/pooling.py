@@ -28,16 +28,13 @@ class GeMPool(nn.Module):
 
     Args:
         power: p, above 0.
-        learnt: whether p is a parameter, one for all channels.
     """
 
-    power: Tensor | float
-
-    def __init__(self, power: float = 3.0, *, learnt: bool = False) -> None:
+    def __init__(self, power: float = 3.0) -> None:
         super().__init__()
         if not power > 0:
             raise ValueError(f"power must be above 0, got {power}")
-        self.power = nn.Parameter(torch.tensor(power)) if learnt else power
+        self.power = power
 
     def forward(self, feature_map: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C), in float32 where the map has 16 bits.

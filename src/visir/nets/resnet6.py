@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 from visir.core.errors import CheckpointError
 from visir.nets.backbones import Backbone, backbone, load_weights
+from visir.nets.derivative import DEVIATION, LUMA, MEAN
 
 RESNET6 = "resnet6"
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet: batches arrive normalised by them
-LUMA = (0.299, 0.587, 0.114)  # of red, green and blue in the brightness of a colour (ITU-R BT.601)
 
 
 class Luma(nn.Module):

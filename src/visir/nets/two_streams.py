@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from visir.nets.alexnet import ALEXNETS, alexnet
 from visir.nets.backbones import Backbone, backbone
+from visir.nets.pooling import MeanPool
 from visir.nets.routing import by_modality
 
 
@@ -49,29 +49,22 @@ class PooledBackbone(nn.Module):
 
     def __init__(self, trunk: Backbone) -> None:
         super().__init__()
-        self.backbone, self.dim = trunk, trunk.channels
+        self.backbone, self.pool, self.dim = trunk, MeanPool(), trunk.channels
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, C)."""
-        pooled: Tensor = self.backbone(images).mean((2, 3))
+        """(B, 3, H, W) -> (B, C), in float32 where the map has 16 bits."""
+        pooled: Tensor = self.pool(self.backbone(images))
         return pooled
 
 
-def feature_network(
-    name: str,
-    *,
-    weights: str,
-    image_size: tuple[int, int],
-    last_stride: Literal[1, 2] = 2,
-) -> tuple[nn.Module, int]:
+def feature_network(name: str, *, weights: str, image_size: tuple[int, int]) -> tuple[nn.Module, int]:
     """One stream and the length D of its features: (B, 3, H, W) -> (B, D).
 
     Args:
         name: ``alexnet`` up to its layer fc6 (see :func:`visir.nets.alexnet.alexnet` for its two forms); or any name of
-            :func:`visir.nets.backbones.backbone`, averaged over the image.
+            :func:`visir.nets.backbones.backbone`, averaged over the image; ResNets keep their last stride of 2.
         weights: ``scratch``, ``imagenet`` or the path of a safetensors file.
         image_size: (H, W) in pixels.
-        last_stride: of ResNets.
 
     Raises:
         ConfigError: an unknown name, or images too small for the network.
@@ -80,7 +73,7 @@ def feature_network(
     if name in ALEXNETS:
         network = alexnet(name, weights=weights, image_size=image_size)
         return network, network.dim
-    pooled = PooledBackbone(backbone(name, weights=weights, image_size=image_size, last_stride=last_stride))
+    pooled = PooledBackbone(backbone(name, weights=weights, image_size=image_size, last_stride=2))
     return pooled, pooled.dim
 
 

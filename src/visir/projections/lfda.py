@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import scipy.linalg
 
+from visir.core.errors import TrainingError
 from visir.core.types import IntArray
 from visir.projections.base import DoubleArray, Features, Projection, labelled, projection, relative_ridge, signed
+
+NO_SPREAD = 1e-12  # of all scatter: what rounding leaves
 
 
 def lfda(
@@ -33,12 +36,14 @@ def lfda(
         ridge: added to S_w, as a share of its mean variance tr / d.
 
     Raises:
-        TrainingError: see :func:`visir.projections.base.labelled`.
+        TrainingError: see :func:`visir.projections.base.labelled`; all images of an identity are equal, for all.
     """
     data = labelled("lfda", visible, visible_identity, infrared, infrared_identity)
     features = np.concatenate([data.visible, data.infrared])
     identity = np.concatenate([data.visible_identity, data.infrared_identity])
     between, within = local_scatters(features, identity, neighbours=neighbours)
+    if np.trace(within) <= NO_SPREAD * np.trace(between + within):
+        raise TrainingError("lfda: no image of an identity differs from its others; look at the features.")
     _, vectors = scipy.linalg.eigh(between, relative_ridge(within, ridge))
     return projection(signed(vectors[:, ::-1]), dim=dim)
 

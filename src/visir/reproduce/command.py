@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from visir.experiment.shipped import find_config
 from visir.publications import Publication, Table
 from visir.reproduce.budget import BUDGETS, Budget
 from visir.reproduce.claims import orderings
-from visir.reproduce.jobs import Job, Setup, jobs, unique
+from visir.reproduce.jobs import Job, Setup, jobs, obstacle, unique
 from visir.reproduce.outcome import Outcome, outcome
 from visir.reproduce.pretraining import pretrained
 from visir.reproduce.protocols import benchmark_of
@@ -60,6 +59,7 @@ class Runs:
         self.setup = setup
         self.jobs: dict[Need, list[Job]] = {}
         self.reasons: dict[Need, str] = {}
+        self.failed: set[Need] = set()
         self.comparable = setup.budget is None and not any(read_manifest(root) for root in setup.roots.values())
 
     def want(self, ablation: Ablation, row: Row, benchmark: str, protocols: Iterable[str]) -> None:
@@ -70,7 +70,10 @@ class Runs:
         elif benchmark not in ablation.benchmarks(row):
             self.reasons[need] = f"no experiment of it on {benchmarks.find(benchmark).title}"
         else:
-            self.jobs.setdefault(need, []).extend(jobs(ablation, row, benchmark, protocols, self.setup))
+            try:
+                self.jobs.setdefault(need, []).extend(jobs(ablation, row, benchmark, protocols, self.setup))
+            except ConfigError as error:
+                raise ConfigError(f"{need[0]} on {benchmarks.find(benchmark).title}: {error}") from error
 
     def run(self, devices: Sequence[str], parallel: int) -> None:
         """Run what is missing."""
@@ -78,9 +81,13 @@ class Runs:
             unique([job for found in self.jobs.values() for job in found]), devices=devices, parallel=parallel
         )
         for need, found in self.jobs.items():
-            said = [failed[job.folder] for job in found if job.folder in failed]
-            if said:
-                self.reasons[need] = f"not finished: {said[0]}"
+            for job in found:
+                reason = obstacle(job)
+                if reason is not None:
+                    self.reasons[need] = reason
+                elif job.folder in failed:
+                    self.reasons[need] = f"not finished: {failed[job.folder]}"
+                    self.failed.add(need)
         self.jobs = {need: unique(found) for need, found in self.jobs.items()}
 
     def outcome(self, system: str, protocol: str) -> Outcome | None:
@@ -109,6 +116,9 @@ def run_tables(name: str, tables: Sequence[str], only: Sequence[str], request: R
         if system not in known:
             raise ConfigError(f"--system {system}: {nearest(system, known)}")
     wanted = _wanted(chosen, only)
+    for system in only:
+        if system not in {name for name, _ in wanted}:
+            raise ConfigError(f"--system {system}: no row of the chosen tables names it; 'visir ablate' runs any row.")
     setup = _setup(request, {benchmark for _, benchmark in wanted}, default=f"reproduce-{name}")
     runs = Runs(setup)
     for (system, benchmark), protocols in wanted.items():
@@ -327,10 +337,8 @@ def _written(results: Results, output: Path, document: Path | None, runs: Runs) 
     if document is not None:
         write_text(document, markdown(results))
         files.append(document)
-    failed: Mapping[Need, str] = {n: r for n, r in runs.reasons.items() if r.startswith("not finished: ")}
-    for (system, benchmark), reason in failed.items():
-        sys.stderr.write(f"{system} on {benchmark}: {reason}\n")
     said = "\n".join(f"{path}" for path in files)
-    if failed:
-        said += f"\n{len(failed)} rows are not finished; the same command goes on with them."
-    return said, not any("needs the training images converted" not in reason for reason in failed.values())
+    if runs.failed:
+        rows = "1 row is" if len(runs.failed) == 1 else f"{len(runs.failed)} rows are"
+        said += f"\n{rows} not finished; the same command goes on: {', '.join(sorted({n for n, _ in runs.failed}))}"
+    return said, not runs.failed
