@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,17 @@ def test_a_lost_run_is_made_again_and_the_others_stay(ablation: Path, tiny_sysu:
     cut = [[line.rsplit(",", 2)[0] for line in text.splitlines()] for text in (before, after)]  # without seconds
     assert cut[0] == cut[1]
     assert RunFolder(second).scores.stat().st_mtime_ns == kept
+
+
+def test_tables_of_what_is_finished_run_nothing(ablation: Path, tiny_sysu: Path, tmp_path: Path) -> None:
+    request = Request(roots=(tiny_sysu,), seeds=(0,), output=tmp_path / "out", finished=True)
+    assert run_ablation(ablation, (), request)[1]
+    assert not (tmp_path / "out" / "runs").exists()
+    assert rows(tmp_path / "out") == []
+    run_ablation(ablation, ("full",), replace(request, finished=False))
+    run_ablation(ablation, (), request)
+    assert {row["row"] for row in rows(tmp_path / "out") if row["ours"]} == {"full"}
+    assert len(list((tmp_path / "out" / "runs").iterdir())) == 1
 
 
 def test_only_what_was_asked_for_is_run(ablation: Path, tiny_sysu: Path, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_every_row_has_the_budget_and_keeps_the_rest(system: str, budget) -> Non
             case Pairs(pairs=pairs):
                 assert pairs == budget.images
             case IdentityBalanced(identities=identities, images=images):
-                assert identities * images <= budget.images < (identities + 1) * images
+                assert identities == min(budget.images // images, budget.identities)
 
 
 def test_the_budget_is_the_same_number_of_steps_for_every_schedule() -> None:

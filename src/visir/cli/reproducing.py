@@ -40,6 +40,9 @@ ParallelOption = Annotated[int, typer.Option("--parallel", min=1, help="Rows at 
 PretrainedOption = Annotated[
     bool, typer.Option("--pretrained", help="Start from ImageNet weights; downloads them once if need be.")
 ]
+FinishedOption = Annotated[
+    bool, typer.Option("--finished", help="Run nothing; write the tables of the runs that are finished.")
+]
 BenchmarkOption = Annotated[list[str] | None, typer.Option("--benchmark", help="Only this data set; may be repeated.")]
 
 
@@ -58,6 +61,7 @@ def reproduce(
     pretrained: PretrainedOption = False,
     devices: DevicesOption = None,
     parallel: ParallelOption = 1,
+    finished: FinishedOption = False,
     output: OutputOption = None,
     document: Annotated[Path | None, typer.Option(help="Also write the Markdown page here.")] = None,
 ) -> None:
@@ -77,6 +81,7 @@ def reproduce(
         pretrained=pretrained,
         devices=tuple(devices or ()),
         parallel=parallel,
+        finished=finished,
         output=output,
         document=document,
     )
@@ -97,6 +102,7 @@ def ablate(
     pretrained: PretrainedOption = False,
     devices: DevicesOption = None,
     parallel: ParallelOption = 1,
+    finished: FinishedOption = False,
     output: OutputOption = None,
 ) -> None:
     """Run every row of an ablation file and write one table; finished rows are skipped."""
@@ -112,6 +118,7 @@ def ablate(
         pretrained=pretrained,
         devices=tuple(devices or ()),
         parallel=parallel,
+        finished=finished,
         output=output,
     )
     _told(run_ablation(file, tuple(rows or ()), request))

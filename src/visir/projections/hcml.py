@@ -37,7 +37,7 @@ def hcml(
     The result maps by V P and T P.
 
     Args:
-        visible: (n, d) features, of about unit length.
+        visible: (n, d) features, on any scale.
         visible_identity: (n,).
         infrared: (m, d).
         infrared_identity: (m,).

@@ -29,6 +29,7 @@ class Budget:
         steps: of the whole training.
         rate: learning rate of everything, divided by ten after 70 % and 90 % of the steps.
         backbone: network of every trained system.
+        identities: most people in a step, for small twins.
         pretraining: steps that the network is trained for on visible pictures of other people, for the systems whose
             publication starts from ImageNet weights; 0 for none.
         others: the twin of these other people.
@@ -41,6 +42,7 @@ class Budget:
     steps: int
     rate: float = 0.05
     backbone: str = "tiny"
+    identities: int = 64
     pretraining: int = 0
     others: Size | None = None
 
@@ -64,7 +66,7 @@ class Budget:
 
 
 BUDGETS = {
-    "tiny": Budget("tiny", 48, 24, images=8, steps=4),
+    "tiny": Budget("tiny", 48, 24, images=8, steps=4, identities=6),
     "demo": Budget("demo", 96, 48, images=32, steps=300, pretraining=1000, others=Size(298, 2, 2, ((3, 3),))),
 }
 
@@ -119,17 +121,17 @@ def _small(stream: Stream, budget: Budget) -> Stream:
         stream,
         height=budget.height,
         width=budget.width,
-        draw=_fewer(stream.draw, budget.images),
+        draw=_fewer(stream.draw, budget),
         augment=replace(stream.augment, pad=pad),
     )
 
 
-def _fewer(draw: Draw, images: int) -> Draw:
+def _fewer(draw: Draw, budget: Budget) -> Draw:
     match draw:
         case Pairs():
-            return replace(draw, pairs=images)
+            return replace(draw, pairs=budget.images)
         case IdentityBalanced():
-            each = min(draw.images, images)
-            return replace(draw, identities=images // each, images=each)
+            each = min(draw.images, budget.images)
+            return replace(draw, identities=min(budget.images // each, budget.identities), images=each)
         case Unpaired():
-            return replace(draw, images=images)
+            return replace(draw, images=budget.images)

@@ -17,7 +17,7 @@ from visir.experiment.ablation import Ablation, Row, read_ablation, systems
 from visir.experiment.shipped import find_config
 from visir.publications import Publication, Table
 from visir.reproduce.budget import BUDGETS, Budget
-from visir.reproduce.claims import orderings
+from visir.reproduce.claims import LOOKED_AT, orderings
 from visir.reproduce.jobs import Job, Setup, jobs, obstacle, unique
 from visir.reproduce.outcome import Outcome, outcome
 from visir.reproduce.pretraining import pretrained
@@ -45,6 +45,7 @@ class Request:
     pretrained: bool = False
     devices: tuple[str, ...] = ()
     parallel: int = 1
+    finished: bool = False
     output: Path | None = None
     document: Path | None = None
 
@@ -75,11 +76,12 @@ class Runs:
             except ConfigError as error:
                 raise ConfigError(f"{need[0]} on {benchmarks.find(benchmark).title}: {error}") from error
 
-    def run(self, devices: Sequence[str], parallel: int) -> None:
-        """Run what is missing."""
-        failed = run_jobs(
-            unique([job for found in self.jobs.values() for job in found]), devices=devices, parallel=parallel
-        )
+    def run(self, request: Request) -> None:
+        """Run what is missing, unless only finished runs are asked for."""
+        wanted = unique([job for found in self.jobs.values() for job in found])
+        failed: dict[Path, str] = {}
+        if not request.finished:
+            failed = run_jobs(wanted, devices=request.devices, parallel=request.parallel)
         for need, found in self.jobs.items():
             for job in found:
                 reason = obstacle(job)
@@ -126,11 +128,11 @@ def run_tables(name: str, tables: Sequence[str], only: Sequence[str], request: R
             runs.want(*known[system], benchmark, protocols)
         else:
             runs.reasons[system, benchmark] = "not in this version of visir"
-    runs.run(request.devices, request.parallel)
+    runs.run(request)
     results = Results(
         title="Results on the synthetic twin" if request.twin else f"Reproduction of {name}",
         facts=tuple(_facts(request, setup)),
-        sheets=tuple(_sheet(publication, table, runs, only) for publication, table in chosen),
+        sheets=(*_summary(runs, chosen), *(_sheet(publication, table, runs, only) for publication, table in chosen)),
         orderings=tuple(orderings(runs.jobs, runs.reasons)),
         command=_command(name, tables, only, request),
     )
@@ -160,7 +162,7 @@ def run_ablation(file: Path, only: Sequence[str], request: Request) -> tuple[str
                 experiment = ablation.experiment(row, benchmark)
                 protocols[benchmark] = experiment.benchmark.protocols or _default(benchmark)
                 runs.want(ablation, row, benchmark, protocols[benchmark])
-    runs.run(request.devices, request.parallel)
+    runs.run(request)
     shown = [protocol for names in protocols.values() for protocol in names]
     lines = tuple(_ablation_line(ablation, row, shown, runs) for row in rows)
     sheet = Sheet(ablation.name, f"Rows of {Path(file).name}.", columns(shown), lines, comparable=runs.comparable)
@@ -297,6 +299,23 @@ def _facts(request: Request, setup: Setup) -> Iterator[str]:
         )
 
 
+def _summary(runs: Runs, chosen: Sequence[tuple[Publication, Table]]) -> Iterator[Sheet]:
+    """Every system that was run, once, the best first: one sheet for each data set, where there are several tables."""
+    for benchmark, protocol in LOOKED_AT.items():
+        lines = []
+        for system in sorted({name for name, where in runs.jobs if where == benchmark}):
+            found = runs.outcome(system, protocol)
+            printed = publications.figures(system, protocol)
+            if found is not None:
+                shown = {protocol: printed[0].figures} if printed else {}
+                lines.append(Line(system, system, shown, {protocol: found}))
+        lines.sort(key=lambda line: -line.outcomes[protocol].mean["mAP"])
+        if len(chosen) > 1 and lines:
+            title = f"All systems on {benchmarks.find(benchmark).title}"
+            caption = "Every system that was run and has this protocol, by our mAP."
+            yield Sheet(title, caption, columns([protocol]), tuple(lines), comparable=runs.comparable)
+
+
 def _sheet(publication: Publication, table: Table, runs: Runs, only: Sequence[str]) -> Sheet:
     lines = []
     for row in table.rows:
@@ -329,6 +348,7 @@ def _command(name: str, tables: Sequence[str], only: Sequence[str], request: Req
     words += ["--seeds", ",".join(map(str, request.seeds))] if request.seeds else []
     words += [word for setting in request.settings for word in ("--set", setting)]
     words += ["--pretrained"] if request.pretrained else []
+    words += ["--finished"] if request.finished else []
     return " ".join(words)
 
 
