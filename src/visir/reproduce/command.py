@@ -205,7 +205,7 @@ def _tables(name: str, tables: Sequence[str]) -> Iterator[tuple[Publication, Tab
 
 
 def _wanted(chosen: Sequence[tuple[Publication, Table]], only: Sequence[str]) -> dict[Need, list[str]]:
-    """System and benchmark -> the protocols that some cell asks for."""
+    """System and benchmark -> the protocols that some cell asks for, and the one by which claims are looked at."""
     wanted: dict[Need, list[str]] = {}
     for _, table in chosen:
         for row in table.rows:
@@ -213,6 +213,9 @@ def _wanted(chosen: Sequence[tuple[Publication, Table]], only: Sequence[str]) ->
                 continue
             for column in table.columns:
                 wanted.setdefault((row.system, benchmark_of(column.protocol)), []).append(column.protocol)
+    for (_, benchmark), protocols in wanted.items():
+        if benchmark in LOOKED_AT:
+            protocols.append(LOOKED_AT[benchmark])
     return wanted
 
 
