@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from visir.core.colours import DEVIATION, LUMA, MEAN
 from visir.nets.channels import GREY, ChannelExchange
-from visir.nets.derivative import DEVIATION, LUMA, MEAN
 
 
 def normalised(pictures: torch.Tensor) -> torch.Tensor:

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from visir.core.colours import DEVIATION, LUMA, MEAN
 from visir.core.types import Modality
-from visir.nets.derivative import DEVIATION, LUMA, MEAN, Derivatives, GrayImage, PointwiseGenerator
+from visir.nets.derivative import Derivatives, GrayImage, PointwiseGenerator
 
 BOTH = (Modality.VISIBLE, Modality.INFRARED)
 

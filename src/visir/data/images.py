@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from visir.core.colours import DEVIATION, MEAN
 from visir.core.errors import ImageError
 from visir.core.files import is_image_name
 from visir.core.types import ByteArray
@@ -61,8 +62,8 @@ class Preprocess:
 
     height: int = 288
     width: int = 144
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    mean: tuple[float, float, float] = MEAN
+    std: tuple[float, float, float] = DEVIATION
     rule: str = "area-or-bilinear-1"
 
 

@@ -11,13 +11,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from visir.core.colours import LUMA
 from visir.core.draws import Augment
 from visir.core.errors import ConfigError
 from visir.core.seeds import generator
 from visir.core.types import BoolArray, ByteArray, IntArray, Modality
 
 FILL = np.array([124, 116, 104], np.uint8)  # ImageNet's mean colour: an erased patch is near zero once normalised
-GREY = np.array([0.299, 0.587, 0.114])  # luma weights of ITU-R BT.601
+GREY = np.array(LUMA)
 GREY_CHANNEL = 3  # the one behind red, green and blue
 AREA = (0.02, 0.4)  # share of the picture that is erased, and
 ASPECT = (0.3, 1 / 0.3)  # its height to width: Zhong et al., Random Erasing Data Augmentation, AAAI 2020

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from visir.core.batch import Batch
 from visir.core.draws import Stream
 from visir.core.errors import TrainingError
+from visir.core.grid import Grid
 from visir.core.types import FloatArray, IntArray
 
 
@@ -190,6 +191,20 @@ class Method(nn.Module, ABC, Generic[C]):
     def optimizers(self) -> Mapping[str, Optim]:
         """Named optimizers; made once, after the method is on its device. None: there are no steps."""
 
+    def wanted(self, epoch: float) -> Collection[str]:
+        """Names of the streams whose batches this epoch's steps need; others are not loaded and not handed over.
+
+        All of them, as here, unless phases look at different batches.
+        """
+        return self.streams().keys()
+
+    def pictures(self, batches: Mapping[str, Batch]) -> Mapping[str, Grid]:
+        """What people look at while it trains, by name: translations, reconstructions, swaps. None, as here, for most.
+
+        Called in eval mode without gradients, every time with the same batches, of every stream; it draws nothing.
+        """
+        return {}
+
     def raw(self) -> nn.Module | None:
         """The network (with ``dim``) whose features of all training images :meth:`fit` wants after the last step.
 
@@ -242,6 +257,17 @@ class FittedMethod(Method[C]):
             TrainingError: always.
         """
         raise TrainingError(f"{type(self).__name__} has no training steps; it is fitted once to all training images.")
+
+
+class ConversionMethod(Method[C]):
+    """A system that makes pictures of the other modality, and no vectors.
+
+    Its ``encoder`` gives pictures: ``encoder(images (B, 3, H, W), modality (B,)) -> (B, 3, H, W)``, each image
+    converted to the other modality, ImageNet-normalised as it came; what is infrared has three equal channels. It is
+    saved and exported like any encoder; ``visir convert`` writes what it makes.
+    """
+
+    pretrained = False
 
 
 class EmbeddingMethod(Method[C]):

@@ -12,9 +12,9 @@ import torchvision  # type: ignore[import-untyped]
 from torch import Tensor, nn
 from torch.nn import functional
 
+from visir.core.colours import DEVIATION
 from visir.core.errors import CheckpointError, ConfigError
 from visir.nets.backbones import load_weights
-from visir.nets.derivative import DEVIATION
 
 CAFFE, TORCHVISION = "alexnet", "alexnet_torchvision"
 ALEXNETS = (CAFFE, TORCHVISION)

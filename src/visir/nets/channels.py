@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from visir.nets.derivative import DEVIATION, LUMA, MEAN
+from visir.core.colours import DEVIATION, LUMA, MEAN
 
 GREY = 3  # the choice behind the three channels
 

@@ -11,12 +11,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from visir.core.colours import DEVIATION, LUMA, MEAN
 from visir.core.types import Modality
 
 Kind = Literal["pointwise", "mmn", "gray"]
-
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, with which batches are normalised
-LUMA = (0.299, 0.587, 0.114)
 
 
 class PointwiseGenerator(nn.Module):

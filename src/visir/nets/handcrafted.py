@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from visir.core.colours import DEVIATION, MEAN
 from visir.core.errors import ConfigError
-from visir.nets.derivative import DEVIATION, MEAN
 
 LUMA = (299, 587, 114)  # thousandths
 HSV_BINS = 8

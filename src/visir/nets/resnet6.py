@@ -11,9 +11,9 @@ import torch
 from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 
+from visir.core.colours import DEVIATION, LUMA, MEAN
 from visir.core.errors import CheckpointError
 from visir.nets.backbones import Backbone, backbone, load_weights
-from visir.nets.derivative import DEVIATION, LUMA, MEAN
 
 RESNET6 = "resnet6"
 
