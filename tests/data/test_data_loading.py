@@ -56,6 +56,16 @@ def test_workers_and_cache_change_nothing(table, draw):
         assert equal(plain, ways[2].batch(step))
 
 
+def test_pictures_are_read_larger_where_asked(table):
+    enlarged = {"main": Stream(Pairs(4), 16, 8, Augment(flip=0.0, enlarge=4))}
+    batch = sources(table, enlarged, seed=5)["main"].batch(1)
+    assert batch.images.shape == (8, 3, 16, 8)
+    larger = prepare([decode(table.file(i)) for i in range(len(table))], Preprocess(20, 12))
+    crops = [image[:, y : y + 16, x : x + 8] for image in larger for y in range(5) for x in range(5)]
+    for image in batch.images:
+        assert any(torch.equal(image, crop) for crop in crops)
+
+
 def test_a_batch_holds_prepared_pictures_and_ranked_labels(table):
     source = sources(table, {"main": Stream(Pairs(4), 16, 8, Augment(flip=0.0))}, seed=5)["main"]
     batch = source.batch(3)

@@ -42,6 +42,27 @@ def test_pad_and_crop_equals_the_plain_way(pad):
         assert np.array_equal(picture, padded[top : top + 12, left : left + 8])
 
 
+@pytest.mark.parametrize("pad", [1, 9])
+def test_the_border_may_repeat_the_edge(pad):
+    changes, out = changed(Augment(flip=0.0, pad=pad, border="edge"))
+    for (top, left), picture in zip(changes.shift, out, strict=True):
+        for y in range(12):
+            for x in range(8):
+                inside = PICTURE[min(max(y + top - pad, 0), 11), min(max(x + left - pad, 0), 7)]
+                assert np.array_equal(picture[y, x], inside)
+
+
+def test_a_larger_picture_is_cropped_to_size():
+    augment = Augment(flip=0.5, enlarge=3, pad=1)
+    changes = draw_changes(augment, np.zeros(300, np.int64), 9, 5, seed=4, step=0)
+    assert set(changes.shift.flatten().tolist()) == {0, 1, 2, 3, 4, 5}
+    for place, (top, left) in enumerate(changes.shift):
+        out = np.empty((9, 5, 3), np.uint8)
+        changes.apply(place, PICTURE, out)
+        seen = PICTURE[:, ::-1] if changes.flip[place] else PICTURE
+        assert np.array_equal(out, np.pad(seen, ((1, 1), (1, 1), (0, 0)))[top : top + 9, left : left + 5])
+
+
 def test_erasing_fills_one_box_with_the_mean_colour():
     changes, out = changed(Augment(flip=0.0, erase=0.5))
     hit = changes.box[:, 2] > 0
@@ -115,6 +136,7 @@ def test_the_picture_itself_is_never_written_to():
         (Augment(flip=1.5), r"stream\.augment\.flip: expected a number from 0 to 1, got 1\.5"),
         (Augment(erase=-0.1), r"stream\.augment\.erase"),
         (Augment(grey=1.1), r"stream\.augment\.grey"),
+        (Augment(enlarge=-2), r"stream\.augment\.enlarge: expected 0 or more pixels, got -2"),
         (Augment(pad=-1), r"stream\.augment\.pad: expected 0 or more pixels, got -1"),
     ],
 )

@@ -49,10 +49,12 @@ Draw = Pairs | IdentityBalanced | Unpaired
 class Augment:
     """Training-time changes of a picture, drawn for each picture apart.
 
-    ``flip``: probability of mirroring. ``pad``: zero border in pixels before a random crop back to size.
-    ``erase``: probability of random erasing. ``channels``: visible pictures get one channel replicated (CAJ) with
-    this probability. ``jitter``: strength of brightness and contrast changes, 0 for none. ``grey``: visible pictures
-    that keep their channels become grey with this probability.
+    ``flip``: probability of mirroring. ``pad``: border in pixels before a random crop back to size. ``erase``:
+    probability of random erasing. ``channels``: visible pictures get one channel replicated (CAJ) with this
+    probability. ``jitter``: strength of brightness and contrast changes, 0 for none. ``grey``: visible pictures that
+    keep their channels become grey with this probability. ``enlarge``: pixels by which a picture is read higher and
+    wider than the stream's size, before the same crop. ``border``: what ``pad`` puts there, zeros or the pixels of
+    the edge.
     """
 
     flip: float = 0.5
@@ -61,6 +63,8 @@ class Augment:
     channels: float = 0.0
     jitter: float = 0.0
     grey: float = 0.0
+    enlarge: int = 0
+    border: Literal["zeros", "edge"] = "zeros"
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,18 @@ def is_image(path: Path) -> bool:
     return is_image_name(path.name)
 
 
+def encode_png(picture: ByteArray) -> bytes:
+    """(H, W, 3) uint8 RGB -> the bytes of a PNG file.
+
+    >>> bool((decode(encode_png(np.full((2, 3, 3), 7, np.uint8))) == 7).all())
+    True
+    """
+    found, content = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    if not found:
+        raise ImageError(f"expected a picture of (H, W, 3) uint8 that can be encoded, got shape {picture.shape}.")
+    return content.tobytes()
+
+
 def decode(source: Path | bytes) -> ByteArray:
     """Decode an image file, or the bytes of one, to (H, W, 3) uint8 RGB; one channel is replicated to three.
 

@@ -127,7 +127,6 @@ class Source:
         pin: bool = False,
         converted: Pictures | None = None,
     ) -> None:
-        check(stream.augment)
         self._converted = converted
         self._pictures, self._stream, self._seed, self._workers, self._pin = pictures, stream, seed, workers, pin
         self._rows = sampler(stream.draw, pictures.table, seed=seed, rank=rank, world=world)
@@ -206,9 +205,12 @@ def sources(
         ConfigError, DatasetError: as :func:`visir.data.sampling.sampler`; a stream asks for converted images and there
             are none.
     """
-    sizes = sorted({(stream.height, stream.width) for stream in streams.values()})
-    if any(size < 1 for pair in sizes for size in pair):
-        raise ConfigError(f"stream.height, stream.width: expected at least 1 pixel, got {sizes}.")
+    if any(min(stream.height, stream.width) < 1 for stream in streams.values()):
+        wrong = sorted({(stream.height, stream.width) for stream in streams.values()})
+        raise ConfigError(f"stream.height, stream.width: expected at least 1 pixel, got {wrong}.")
+    for stream in streams.values():
+        check(stream.augment)
+    sizes = {_read_size(stream) for stream in streams.values()}
     asking = [name for name, stream in streams.items() if stream.converted]
     if asking and converted is None:
         raise ConfigError(
@@ -220,17 +222,22 @@ def sources(
     made = {size: Pictures(converted, *size, cache_mib=cache_mib / sets) for size in sizes if converted is not None}
     return {
         name: Source(
-            pictures[stream.height, stream.width],
+            pictures[_read_size(stream)],
             stream,
             seed=derived_seed(seed, f"stream {name}"),
             rank=rank,
             world=world,
             workers=workers,
             pin=pin,
-            converted=made[stream.height, stream.width] if stream.converted else None,
+            converted=made[_read_size(stream)] if stream.converted else None,
         )
         for name, stream in streams.items()
     }
+
+
+def _read_size(stream: Stream) -> tuple[int, int]:
+    """Height and width that pictures of the stream are read with."""
+    return stream.height + stream.augment.enlarge, stream.width + stream.augment.enlarge
 
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")

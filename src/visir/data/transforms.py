@@ -30,8 +30,9 @@ class Changes:
 
     Attributes:
         flip: (B,) bool, mirror left to right.
-        shift: (B, 2) int64, top and left of the crop in the padded picture, 0..2*pad.
-        pad: zero border in pixels.
+        shift: (B, 2) int64, top and left of the crop in the padded picture, 0..enlarge + 2*pad.
+        pad: border in pixels.
+        edge: whether the border repeats the pixels of the edge; otherwise it is zero.
         box: (B, 4) int64, top, left, height and width of the erased patch; height 0 where nothing is erased.
         channel: (B,) int64, the channel that is replicated, 3 for the luma in the place of all three, -1 for none.
         light: (B, 2) float64, factors of brightness and contrast, 1 for none.
@@ -40,18 +41,25 @@ class Changes:
     flip: BoolArray
     shift: IntArray
     pad: int
+    edge: bool
     box: IntArray
     channel: IntArray
     light: npt.NDArray[np.float64]
 
     def apply(self, place: int, picture: ByteArray, out: ByteArray) -> None:
-        """Write the picture of the given place, (H, W, 3) uint8, changed, into ``out`` of the same shape."""
+        """Write the picture of the given place, changed, into ``out``, (H, W, 3) uint8.
+
+        Args:
+            place: in the batch of all ranks.
+            picture: (H + enlarge, W + enlarge, 3) uint8.
+            out: is filled.
+        """
         if self.flip[place]:
             picture = picture[:, ::-1]
         if self.pad:
-            _shifted(picture, self.shift[place] - self.pad, out)
-        else:
-            out[...] = picture
+            picture = _bordered(picture, self.pad, edge=self.edge)
+        top, left = self.shift[place]
+        out[...] = picture[top : top + out.shape[0], left : left + out.shape[1]]
         if (self.light[place] != 1.0).any():
             _relight(out, *self.light[place])
         channel = self.channel[place]
@@ -69,8 +77,8 @@ def draw_changes(augment: Augment, modality: IntArray, height: int, width: int, 
     Args:
         augment: probabilities and strengths.
         modality: (B,) int64 by place; only visible pictures get a channel replicated or become grey.
-        height: of the pictures, pixels.
-        width: of the pictures, pixels.
+        height: of the pictures after the crop, pixels.
+        width: of the pictures after the crop, pixels.
         seed: of the run and stream.
         step: of the batch.
     """
@@ -82,8 +90,9 @@ def draw_changes(augment: Augment, modality: IntArray, height: int, width: int, 
     replicate = (chance[:, 5] < augment.channels) & visible
     return Changes(
         flip=chance[:, 0] < augment.flip,
-        shift=(chance[:, 1:3] * (2 * augment.pad + 1)).astype(np.int64),
+        shift=(chance[:, 1:3] * (augment.enlarge + 2 * augment.pad + 1)).astype(np.int64),
         pad=augment.pad,
+        edge=augment.border == "edge",
         box=_boxes(chance[:, [3, 4, 9, 10, 11]], augment.erase, height, width),
         channel=np.where(replicate, (chance[:, 6] * 3).astype(np.int64), np.where(grey, GREY_CHANNEL, -1)),
         light=light,
@@ -96,8 +105,9 @@ def check(augment: Augment) -> None:
         value = getattr(augment, name)
         if not 0.0 <= value <= 1.0:
             raise ConfigError(f"stream.augment.{name}: expected a number from 0 to 1, got {value}.")
-    if augment.pad < 0:
-        raise ConfigError(f"stream.augment.pad: expected 0 or more pixels, got {augment.pad}.")
+    for name in ("enlarge", "pad"):
+        if getattr(augment, name) < 0:
+            raise ConfigError(f"stream.augment.{name}: expected 0 or more pixels, got {getattr(augment, name)}.")
 
 
 def _boxes(chance: npt.NDArray[np.float64], erase: float, height: int, width: int) -> IntArray:
@@ -114,15 +124,10 @@ def _boxes(chance: npt.NDArray[np.float64], erase: float, height: int, width: in
     return boxes
 
 
-def _shifted(picture: ByteArray, offset: IntArray, out: ByteArray) -> None:
-    """``out[y, x] = picture[y + offset[0], x + offset[1]]``, zero outside: a crop of the zero-padded picture."""
-    height, width = out.shape[:2]
-    down, right = (int(value) for value in offset)
-    to_rows = slice(min(max(-down, 0), height), max(min(height - down, height), 0))
-    to_columns = slice(min(max(-right, 0), width), max(min(width - right, width), 0))
-    out[...] = 0
-    from_rows = slice(to_rows.start + down, to_rows.stop + down)
-    out[to_rows, to_columns] = picture[from_rows, to_columns.start + right : to_columns.stop + right]
+def _bordered(picture: ByteArray, width: int, *, edge: bool) -> ByteArray:
+    """(H, W, 3) -> (H + 2*width, W + 2*width, 3), with zeros or the pixels of the edge around it."""
+    around = ((width, width), (width, width), (0, 0))
+    return np.pad(picture, around, mode="edge") if edge else np.pad(picture, around)
 
 
 def _relight(out: ByteArray, brightness: float, contrast: float) -> None:

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-import torch
-
-from visir.core.batch import Batch
 from visir.core.errors import TrainingError
 from visir.engine import ranks
+from visir.engine.incoming import Incoming, Source
 from visir.engine.runtime import Runtime
 from visir.engine.state import State, about, capture, check, restore
 from visir.engine.step import EngineStep
 from visir.engine.window import Window
 from visir.methods.base import Method
-
-
-class Source(Protocol):
-    """Batches of one stream by step; :class:`visir.data.loading.Source` is one."""
-
-    steps_per_epoch: int
-
-    def batches(self, first: int, last: int, device: torch.device) -> Generator[Batch, None, None]:
-        """The batches of the steps first..last-1 on ``device``."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,15 +128,13 @@ def _loop(
     log_every: int,
     state: Callable[[int], Callable[[], State]],
 ) -> Iterator[Event]:
-    with ExitStack() as stack:
-        opened = {n: source.batches(indices.start, indices.stop, runtime.device) for n, source in sources.items()}
-        incoming = {name: stack.enter_context(closing(batches)) for name, batches in opened.items()}
+    with closing(Incoming(method, sources, runtime, indices.stop)) as incoming:
         window = Window(runtime)
         for index in indices:
-            with window.waiting():
-                batches = {name: _laid_out(next(source), runtime) for name, source in incoming.items()}
-            method.train()
             step.begin(index)
+            with window.waiting():
+                batches = incoming.at(index, step.epoch)
+            method.train()
             with runtime.autocast(), runtime.joint():
                 terms = method.train_step(batches, step)
             window.add(index, terms, sum(len(batch) for batch in batches.values()))
@@ -171,7 +157,3 @@ def _events(window: Window, runtime: Runtime, step: EngineStep, state: Callable[
     yield Stepped(done, step.epoch_after, losses, step.rates, window.seconds, window.waited, images, state)
     if step.ends_epoch:
         yield EpochEnded(round(step.epoch_after), done, state)
-
-
-def _laid_out(batch: Batch, runtime: Runtime) -> Batch:
-    return batch.to(runtime.device, memory_format=runtime.memory_format)

@@ -33,6 +33,8 @@ class BenchmarkSection:
         protocols: protocol ids to evaluate; empty means the benchmark's default one.
         converted: folder of the training images converted to the other modality, laid out as ``root``; for methods
             that learn from them.
+        converter: for the same methods, where ``converted`` is empty: the experiment, by file or short name, of the
+            network that is trained first and makes them.
     """
 
     name: str
@@ -41,6 +43,7 @@ class BenchmarkSection:
     split: Literal["train", "trainval"] = "train"
     protocols: tuple[str, ...] = ()
     converted: str = ""
+    converter: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class TrainSection:
         log_every: steps between lines in the log.
         validate_every: epochs between validations on held-out training identities; 0 for never.
         save_every: epochs between checkpoints (the last epoch is always saved).
+        pictures_every: epochs between pictures, of methods that show some (those of the last epoch are always made).
         keep: how many checkpoints stay on disk.
     """
 
@@ -73,6 +77,7 @@ class TrainSection:
     log_every: int = 20
     validate_every: int = 5
     save_every: int = 1
+    pictures_every: int = 5
     keep: int = 2
 
 
@@ -144,7 +149,16 @@ def _filled(key: str, text: str, otherwise: str) -> str:
     return text
 
 
-LOWEST = {"epochs": 1, "log_every": 1, "validate_every": 0, "save_every": 1, "keep": 1, "workers": 0, "cache_mib": 0}
+LOWEST = {
+    "epochs": 1,
+    "log_every": 1,
+    "validate_every": 0,
+    "save_every": 1,
+    "pictures_every": 1,
+    "keep": 1,
+    "workers": 0,
+    "cache_mib": 0,
+}
 SECTIONS = ("benchmark", "method", "with", "train", "seed", "published")
 
 

@@ -38,6 +38,11 @@ class RunFolder:
         return self.path / "tensorboard"
 
     @property
+    def pictures(self) -> Path:
+        """What the method showed of itself while it trained, and what each picture shows."""
+        return self.path / "pictures"
+
+    @property
     def checkpoints(self) -> Path:
         """One file for each kept checkpoint."""
         return self.path / "checkpoints"

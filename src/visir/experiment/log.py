@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from visir.core.errors import StorageError
+from visir.core.types import ByteArray
 from visir.experiment.folder import RunFolder
 
 
@@ -36,6 +37,11 @@ class RunLog:
         if self._board is not None:
             for name, value in _numbers(kind, values):
                 self._board.add_scalar(name, value, step)
+
+    def picture(self, name: str, pixels: ByteArray, *, step: int) -> None:
+        """Show (H, W, 3) uint8 in TensorBoard, where it is installed."""
+        if self._board is not None:
+            self._board.add_image(name, pixels, step, dataformats="HWC")
 
     def close(self) -> None:
         """Flush and close both."""

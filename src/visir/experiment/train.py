@@ -28,6 +28,7 @@ from visir.experiment.config import Experiment
 from visir.experiment.evaluate import choose_protocols
 from visir.experiment.folder import RunFolder
 from visir.experiment.log import RunLog
+from visir.experiment.pictures import Looks
 from visir.methods.base import FittedMethod, Method
 
 
@@ -99,7 +100,7 @@ def _check_folder(folder: RunFolder, experiment: Experiment, *, fresh: bool) -> 
 def _claim(folder: RunFolder, experiment: Experiment, *, fresh: bool) -> None:
     """Store the configuration; with ``fresh``, first remove what an earlier training left."""
     if fresh:
-        for old in (folder.checkpoints, folder.tensorboard):
+        for old in (folder.checkpoints, folder.tensorboard, folder.pictures):
             shutil.rmtree(old, ignore_errors=True)
         folder.log.unlink(missing_ok=True)
         folder.forget_results()
@@ -143,6 +144,7 @@ class Training:
             pin=runtime.device.type == "cuda",
             converted=self.converted,
         )
+        self.looks = Looks(method, self.sources, runtime, folder)
         counted = [source.steps_per_epoch for source in self.sources.values()]
         self.steps_per_epoch = settings.steps_per_epoch or (counted[0] if counted else 1)
         self.data = _digest(table) if self.converted is None else digest([_digest(table), _digest(self.converted)])
@@ -286,6 +288,8 @@ class Training:
                 scores = self._validate(self.validation)
                 log.write("validation", step=event.step, epoch=event.epoch, **scores)
                 shown.advance(0, note=f"validation rank-1 {100 * scores['rank1']:.1f} %")
+            if last or event.epoch % settings.pictures_every == 0:
+                self.looks.write(log, epoch=event.epoch, step=event.step)
         finally:  # an image that cannot be validated on does not cost the epoch
             if last or event.epoch % settings.save_every == 0:
                 checkpoint.save(self.folder.checkpoints, event.state(), keep=settings.keep)

@@ -46,7 +46,7 @@ class BDTRConfig(MethodConfig):
     backbone: str = "alexnet"
     stream: Stream = field(
         default_factory=lambda: Stream(
-            IdentityBalanced(64, 1), height=227, width=227, augment=Augment(flip=0.0, pad=14)
+            IdentityBalanced(64, 1), height=227, width=227, augment=Augment(flip=0.0, enlarge=29)
         )
     )
     ranking: float = 1.0

@@ -47,7 +47,7 @@ class TONEConfig(MethodConfig):
 
     backbone: str = "alexnet"
     stream: Stream = field(
-        default_factory=lambda: Stream(Pairs(64), height=227, width=227, augment=Augment(flip=0.0, pad=14))
+        default_factory=lambda: Stream(Pairs(64), height=227, width=227, augment=Augment(flip=0.0, enlarge=29))
     )
     contrast: float = 0.2
     margin: float = 0.5

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from visir.core.errors import ImageError
+from visir.data.images import decode
 from visir.evaluation import report as evaluation
 from visir.evaluation.report import Report
 from visir.report.pictures import blank, data_address, jpeg_address, thumbnail
@@ -59,6 +61,27 @@ def _cell(shown: Shown, verdict: str) -> dict[str, Any]:
         "identity": shown.identity,
         "score": None if shown.score is None else similarity(shown.score),
     }
+
+
+def looks(run: Run, notes: list[str]) -> list[dict[str, str]]:
+    """What the method showed of itself, as JPEG addresses; what cannot be read is noted."""
+    found = []
+    for look in run.looks:
+        try:
+            address = jpeg_address(decode(look.file))
+        except ImageError as error:
+            notes.append(f"A picture of the training is left out. {error}")
+            continue
+        found.append(
+            {
+                "name": look.name,
+                "title": look.name.replace("_", " "),
+                "caption": look.caption,
+                "alt": look.caption,
+                "address": address,
+            }
+        )
+    return found
 
 
 def headline(run: Run) -> list[dict[str, str]]:

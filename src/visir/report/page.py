@@ -181,7 +181,7 @@ def _page(
     figures: Sequence[Illustration],
     listings: Sequence[Listing],
     files: Sequence[str],
-    notes: Sequence[str],
+    notes: list[str],
 ) -> str:
     environment = Environment(
         loader=PackageLoader("visir.report"),
@@ -192,6 +192,7 @@ def _page(
         keep_trailing_newline=True,
     )
     drawn = [content.figure(one) for one in figures]
+    looks = content.looks(run, notes)
     return environment.get_template("report.html").render(
         run=run.folder.resolve().name,
         method=run.method,
@@ -200,6 +201,7 @@ def _page(
         protocols=content.protocols(run),
         metrics=content.METRICS,
         listings=[content.listing(one.name, one.title, one.caption, one.lists) for one in listings],
+        looks=looks,
         cmc=[one for one in drawn if one["name"].startswith("cmc")],
         space=[one for one in drawn if one["name"] in ("distances", "map", "correlation")],
         training=[one for one in drawn if one["name"] == "training"],

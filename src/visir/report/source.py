@@ -30,6 +30,15 @@ LEFT_BY = {
 
 
 @dataclass(frozen=True, eq=False)
+class Look:
+    """A picture that a run drew of what its method does, such as translations: name, file and a sentence."""
+
+    name: str
+    file: Path
+    caption: str
+
+
+@dataclass(frozen=True, eq=False)
 class Run:
     """The content of a run folder.
 
@@ -45,6 +54,7 @@ class Run:
         table: the n test images.
         untrained: (n, D) of the same images before training, or None.
         log: the training log.
+        looks: what the method showed of itself at the end of its training.
         title: the benchmark as the literature writes it; a synthetic twin is called one.
         notes: what was left out, and why.
     """
@@ -59,6 +69,7 @@ class Run:
     table: ImageTable
     untrained: Features | None
     log: TrainingLog
+    looks: tuple[Look, ...]
     title: str
     notes: tuple[str, ...] = field(default=())
 
@@ -122,6 +133,7 @@ def read_run(folder: Path) -> Run:
         table=table,
         untrained=_read_untrained(folder / UNTRAINED, table, notes),
         log=log,
+        looks=_read_looks(folder / "pictures"),
         title=_title(config, table, notes),
         notes=(*notes, *log.notes),
     )
@@ -170,3 +182,12 @@ def _read_untrained(path: Path, table: ImageTable, notes: list[str]) -> Features
         notes.append(f"Untrained features left out: {path.name} is of other images than features.npz.")
         return None
     return features
+
+
+def _read_looks(folder: Path) -> tuple[Look, ...]:
+    """The newest picture of every kind; none of a damaged index."""
+    try:
+        grids = json.loads((folder / "pictures.json").read_text(encoding="utf-8"))["grids"]
+        return tuple(Look(str(n), folder / str(g["file"]), str(g["caption"])) for n, g in sorted(grids.items()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ()

@@ -67,7 +67,7 @@ class Budget:
 
 BUDGETS = {
     "tiny": Budget("tiny", 48, 24, images=8, steps=4, rate=0.005, identities=6),
-    "demo": Budget("demo", 96, 48, images=32, steps=300, pretraining=1000, others=Size(298, 2, 2, ((3, 3),))),
+    "demo": Budget("demo", 96, 48, images=32, steps=600, pretraining=1000, others=Size(298, 2, 2, ((3, 3),))),
 }
 
 
