@@ -17,6 +17,7 @@ COMMANDS = [
     ["evaluate"],
     ["score"],
     ["embed"],
+    ["convert"],
     ["gallery"],
     ["gallery", "add"],
     ["gallery", "list"],

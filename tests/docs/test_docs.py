@@ -27,7 +27,12 @@ SMALL = [
     "train.workers=0",
     "train.precision=fp32",
 ]
-SMALLER = {"dfe": ["with.dim=8", "with.stream.draw.pairs=4"], "center": ["with.stream.draw.identities=4"]}
+SMALLER = {
+    "dfe": ["with.dim=8", "with.stream.draw.pairs=4"],
+    "center": ["with.stream.draw.identities=4"],
+    "cyclegan": ["with.width=4", "with.blocks=1", "with.stream.augment.enlarge=4"],
+    "ce2l": ["with.dim=8", "with.stream.draw.identities=4", "with.stream.augment.enlarge=4"],
+}
 
 
 def blocks(path: Path, language: str) -> list[str]:
@@ -111,7 +116,7 @@ def run(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return
     assert words[0] == "visir", command
     if words[1] == "train":
-        extra = [*SMALL, *SMALLER["center" if "center" in words[2] else "dfe"]]
+        extra = [*SMALL, *SMALLER[next(name for name in SMALLER if name in words[2])]]
         words = [w for w in words if w != "--pretrained"] + [part for s in extra for part in ("--set", s)]
     if words[1] in ("reproduce", "ablate"):
         words += shortened(words)

@@ -14,6 +14,19 @@ FILE = "visir-twin.json"
 
 
 @dataclass(frozen=True)
+class Counterparts:
+    """What a twin says of the images it has of training images' moments in the other spectrum.
+
+    Attributes:
+        folder: below the root, no part of the data set; inside, an image has its original's path.
+        complete: whether all of them were written.
+    """
+
+    folder: str
+    complete: bool = True
+
+
+@dataclass(frozen=True)
 class Manifest:
     """The file ``visir-twin.json`` in the root of a synthetic data set.
 
@@ -21,11 +34,13 @@ class Manifest:
         layout: the benchmark that it imitates.
         counts: what was to be written, by name.
         complete: whether all of it was written.
+        counterparts: None where it has none.
     """
 
     layout: str
     counts: Mapping[str, int]
     complete: bool = True
+    counterparts: Counterparts | None = None
 
 
 def read_manifest(root: Path) -> Manifest | None:
@@ -40,7 +55,9 @@ def read_manifest(root: Path) -> Manifest | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         counts = {str(name): int(value) for name, value in content["counts"].items()}
-        return Manifest(str(content["layout"]), counts, bool(content.get("complete", True)))
+        beside = content.get("counterparts")
+        counterparts = None if beside is None else Counterparts(str(beside["folder"]), bool(beside["complete"]))
+        return Manifest(str(content["layout"]), counts, bool(content.get("complete", True)), counterparts)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise DatasetError(
             f"{path}: expected JSON with 'layout' and 'counts', it is damaged; make the synthetic data set again."

@@ -8,7 +8,7 @@ import warnings
 
 import typer
 
-from visir.cli import comparing, data, evaluation, gallery, reproducing, training
+from visir.cli import comparing, converting, data, evaluation, gallery, reproducing, training
 from visir.core.errors import VisirError
 
 INTERRUPTED = 130
@@ -27,6 +27,7 @@ app.command()(evaluation.evaluate)
 app.command(cls=comparing.Groups)(comparing.compare)
 app.command()(evaluation.score)
 app.command()(evaluation.embed)
+app.command()(converting.convert)
 app.add_typer(gallery.app, name="gallery")
 app.command()(gallery.search)
 app.command()(reproducing.reproduce)

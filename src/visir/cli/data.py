@@ -39,15 +39,17 @@ def make(
     layout: Annotated[Layout, typer.Option(help="Which real data set to imitate.")] = Layout.sysu_mm01,
     size: Annotated[str, typer.Option(help="tiny, demo or full.")] = "demo",
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+    counterparts: Annotated[
+        bool, typer.Option("--counterparts", help="Add every training image's moment in the other spectrum.")
+    ] = False,
     workers: WorkersOption = None,
 ) -> None:
     """Make a synthetic twin of a data set: same folders, names and split files, invented people."""
     from visir.twin.write import write
 
-    written = write(root, layout=layout.value, size=size, seed=seed, workers=workers)
-    typer.echo(
-        f"{written}: a synthetic {layout.value} twin, size {size}, seed {seed}. Look at it: visir data doctor {written}"
-    )
+    written = write(root, layout=layout.value, size=size, seed=seed, counterparts=counterparts, workers=workers)
+    what = f"a synthetic {layout.value} twin, size {size}, seed {seed}{', with counterparts' if counterparts else ''}"
+    typer.echo(f"{written}: {what}. Look at it: visir data doctor {written}")
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 from typing import Annotated
@@ -33,8 +34,11 @@ def train(
     Several GPUs: torchrun --nproc-per-node 4 -m -- visir train CONFIG.
     """
     from visir.experiment.config import load
+    from visir.experiment.prepared import prepared
     from visir.experiment.shipped import find_config
     from visir.experiment.train import train as run_training
+    from visir.methods.base import ConversionMethod
+    from visir.methods.catalog import find
 
     if pretrained and weights is not None:
         raise typer.BadParameter("give --pretrained or --weights, not both")
@@ -43,9 +47,12 @@ def train(
     file = find_config(config)
     experiment = load(file, settings or [], {key: value for key, value in given.items() if value is not None})
     name = file.stem if config.is_file() else f"{file.parent.name}-{file.stem}"
-    folder = run_training(experiment, run or Path("runs") / name, fresh=fresh, device=device)
+    place = run or Path("runs") / name
+    folder = run_training(prepared(experiment, place, device=device), place, fresh=fresh, device=device)
     if os.environ.get("RANK", "0") == "0":
-        typer.echo(f"{folder.path}: trained. Next: visir evaluate {folder.path}")
+        converts = issubclass(find(experiment.method), ConversionMethod)
+        following = f"visir convert {folder.path} DIR" if converts else f"visir evaluate {folder.path}"
+        typer.echo(f"{folder.path}: trained. Next: {following}")
 
 
 def report(
@@ -69,10 +76,11 @@ def demo(
 
 
 def list_known() -> None:
-    """List methods, systems with an experiment, publications with their tables, benchmarks with their protocols."""
+    """List methods, systems, experiment files, publications with their tables, benchmarks with their protocols."""
     from visir import publications
     from visir.benchmarks import catalog as benchmarks
     from visir.experiment.ablation import systems
+    from visir.experiment.shipped import names
     from visir.methods import catalog as methods
 
     for name in methods.available():
@@ -80,6 +88,8 @@ def list_known() -> None:
         typer.echo(f"method     {name:18} {first}")
     for name, (ablation, row) in systems().items():
         typer.echo(f"system     {name:34} {', '.join(ablation.benchmarks(row))}")
+    for method, files in itertools.groupby(names(), lambda name: name.partition("/")[0]):
+        typer.echo(f"file       {method:18} {', '.join(files)}")
     for name in publications.available():
         found = publications.find(name)
         typer.echo(

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from visir.core.errors import EvaluationError
+from visir.core.errors import CheckpointError, EvaluationError
 from visir.core.progress import track
 from visir.core.types import ByteArray, FloatArray, ImageTable, Modality
 from visir.data.images import Preprocess, normalise, resize
@@ -48,6 +48,11 @@ class Embedder:
         batch: int = 64,
         distance: Distance | None = None,
     ) -> None:
+        if not hasattr(network, "dim"):
+            raise CheckpointError(
+                "expected an encoder that gives vectors, got one that converts pictures; 'visir convert RUN DIR' "
+                "writes what it makes of them."
+            )
         self._distance = distance
         self._network, self.preprocess, self._fingerprint = network.to(device), preprocess, fingerprint
         self._device, self._precision, self._batch = device, precision, batch

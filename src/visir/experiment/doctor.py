@@ -83,7 +83,7 @@ def examine(root: Path, *, images: bool = True, workers: int | None = None) -> D
     """
     located, benchmark = _locate(root)
     manifest, findings = _manifest(located)
-    findings += [*_nesting(root, located, benchmark), *benchmark.inspect(located)]
+    findings += [*_nesting(root, located, benchmark, manifest), *benchmark.inspect(located)]
     tables, unread = _read_all(benchmark, located)
     if not any(finding.severity == "error" for finding in findings):
         findings += unread  # else they repeat what was found
@@ -136,14 +136,15 @@ def _folders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))[:LOOKED_INTO]
 
 
-def _nesting(root: Path, located: Path, benchmark: Benchmark) -> list[Finding]:
+def _nesting(root: Path, located: Path, benchmark: Benchmark, manifest: Manifest | None) -> list[Finding]:
     if located != root:
         level = "below" if located.is_relative_to(root) else "above"
         what = f"{benchmark.title} lies {level} the given folder, in {located}."
         return [Finding("error", what, f"Give {located} as root.", str(located))]
     if not root.is_dir():
         return []
-    inside = [folder for folder in _folders(root) if benchmark.recognise(folder)]
+    beside = manifest.counterparts.folder if manifest and manifest.counterparts else ""  # laid out alike, on purpose
+    inside = [folder for folder in _folders(root) if folder.name != beside and benchmark.recognise(folder)]
     return [
         Finding(
             "error",
@@ -200,10 +201,12 @@ def _manifest(located: Path) -> tuple[Manifest | None, list[Finding]]:
         manifest = read_manifest(located)
     except DatasetError as error:
         return Manifest("", {}), [Finding("warning", str(error))]
-    if manifest is None or manifest.complete:
-        return manifest, []
     repair = "Run the same 'visir data make' again; it goes on where it stopped."
-    return manifest, [Finding("error", "This synthetic data set is unfinished: images may be missing.", repair)]
+    if manifest is not None and not manifest.complete:
+        return manifest, [Finding("error", "This synthetic data set is unfinished: images may be missing.", repair)]
+    if manifest is not None and manifest.counterparts and not manifest.counterparts.complete:
+        return manifest, [Finding("note", "The counterparts of its training images are unfinished.", repair)]
+    return manifest, []
 
 
 def _image_files(located: Path, tables: Iterable[ImageTable]) -> list[Path]:

@@ -29,7 +29,7 @@ from visir.experiment.evaluate import choose_protocols
 from visir.experiment.folder import RunFolder
 from visir.experiment.log import RunLog
 from visir.experiment.pictures import Looks
-from visir.methods.base import FittedMethod, Method
+from visir.methods.base import ConversionMethod, FittedMethod, Method
 
 
 def train(experiment: Experiment, run: Path, *, fresh: bool = False, device: str | None = None) -> RunFolder:
@@ -72,7 +72,7 @@ def train(experiment: Experiment, run: Path, *, fresh: bool = False, device: str
     return folder
 
 
-BESIDE = {"twin", "gallery"}  # what the demo keeps in its run's folder
+BESIDE = {"twin", "gallery", "converter", "converted"}  # what else the demo, and what is made for a run, keep there
 
 
 def _check_draw(experiment: Experiment, benchmark: Benchmark) -> None:
@@ -152,6 +152,8 @@ class Training:
 
     def _read_validation(self) -> ImageTable | None:
         section = self.experiment.benchmark
+        if isinstance(self.method, ConversionMethod):
+            return None
         if section.split != "train" or not self.experiment.train.validate_every:
             return None
         table = self.benchmark.read(self.experiment.root(), "validation", section.draw)

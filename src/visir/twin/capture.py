@@ -109,12 +109,20 @@ def _thermal(rng: np.random.Generator, warmth: FloatArray, camera: Camera) -> Fl
     return levels[..., None]
 
 
-def develop(seed: int, seen: Sighting, light: FloatArray, camera: Camera, spectrum: Spectrum) -> ByteArray:
-    """Light at the lens to (h, w, 3) uint8; one-channel spectra have three equal channels."""
-    rng = generator(seed, f"capture {spectrum}", *seen.step)
+def develop(
+    seed: int, seen: Sighting, light: FloatArray, camera: Camera, spectrum: Spectrum, optics: Spectrum
+) -> ByteArray:
+    """Light at the lens to (h, w, 3) uint8; one-channel spectra have three equal channels.
+
+    Exposure, noise and tone are those of the sensor for ``spectrum``. Motion blur and sharpness belong to the lens and
+    the moment: they are those that a picture taken in ``optics`` has.
+    """
+    rng = generator(seed, f"capture {optics}", *seen.step)
     light = _smear(rng, light)
     spread = camera.blur * light.shape[0] / 128 * float(rng.uniform(0.8, 1.5))
     light = _blur(light, spread)
+    if spectrum != optics:
+        rng = generator(seed, f"capture {spectrum} beside {optics}", *seen.step)
     values = {"visible": _visible, "near-infrared": _near, "thermal": _thermal}[spectrum](rng, light, camera)
     pixels = np.clip(values * 255.0 + 0.5, 0, 255).astype(np.uint8)
     return pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)

@@ -99,31 +99,45 @@ def moment(world: World, who: Person, camera: Camera, seen: Sighting) -> Moment:
     return Moment(who, seen, camera, solids, table, view, found)
 
 
-def shoot(world: World, at: Moment, spectrum: Spectrum) -> ByteArray:
-    """Shade a traced moment: (height, width, 3) uint8."""
+def shoot(world: World, at: Moment, spectrum: Spectrum, optics: Spectrum | None = None) -> ByteArray:
+    """Shade a traced moment: (height, width, 3) uint8; ``optics`` as in :func:`picture`."""
     place = scene(world.seed, at.camera.kind, at.camera.place)
     shape = (world.height, world.width)
     light = radiance(at.person, at.figure, at.table, at.surfaces, at.view, place, spectrum, at.seen.place, shape)
     light = occlude(world.seed, at.seen, light, place, spectrum)
-    return develop(world.seed, at.seen, light, at.camera, spectrum)
+    own = at.camera.spectra
+    return develop(world.seed, at.seen, light, at.camera, spectrum, optics or (spectrum if spectrum in own else own[0]))
 
 
-def picture(world: World, identity: int, camera: int, number: int, *, spectrum: Spectrum | None = None) -> ByteArray:
+def picture(
+    world: World,
+    identity: int,
+    camera: int,
+    number: int,
+    *,
+    spectrum: Spectrum | None = None,
+    optics: Spectrum | None = None,
+) -> ByteArray:
     """Picture ``number`` of a person by a camera: (height, width, 3) uint8 RGB.
 
-    ``spectrum`` is the camera's first by default; any other shows the same moment as that spectrum would.
+    Args:
+        spectrum: the camera's first by default; any other shows the same moment as that spectrum would: the same pose,
+            place, box and occlusion under that spectrum's light, with that sensor's exposure and noise.
+        optics: the spectrum of the picture whose motion blur and sharpness it shares; by default its own where the
+            camera records it, else the camera's first.
     """
     eye = world.cameras[camera]
     at = moment(world, world.person(identity), eye, world.sighting(identity, camera, number))
-    return shoot(world, at, spectrum or eye.spectra[0])
+    return shoot(world, at, spectrum or eye.spectra[0], optics)
 
 
 def render_pair(
     world: World, identity: int, camera: int, number: int, *, spectra: Iterable[Spectrum] = SPECTRA
 ) -> dict[Spectrum, ByteArray]:
-    """The same person, pose, place and crop in several spectra: the paired truth that no real camera gives."""
-    at = moment(world, world.person(identity), world.cameras[camera], world.sighting(identity, camera, number))
-    return {spectrum: shoot(world, at, spectrum) for spectrum in spectra}
+    """The same person, pose, place, box and blur in several spectra: the paired truth that no real camera gives."""
+    eye = world.cameras[camera]
+    at = moment(world, world.person(identity), eye, world.sighting(identity, camera, number))
+    return {spectrum: shoot(world, at, spectrum, eye.spectra[0]) for spectrum in spectra}
 
 
 def silhouette(world: World, identity: int, camera: int, number: int) -> BoolArray:

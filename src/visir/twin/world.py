@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from visir.twin.cameras import Layout, Spectrum
 
 Range = tuple[int, int]
 DRAWS = 10  # partitions of RegDB, rows of the permutation file of SYSU-MM01
+COUNTERPARTS = "counterparts"  # folder of the same moments in the other spectrum
+INFRARED: Mapping[Layout, Spectrum] = {"sysu_mm01": "near-infrared", "regdb": "thermal", "llcm": "near-infrared"}
 
 
 @dataclass(frozen=True)
@@ -81,13 +83,14 @@ def find_size(layout: Layout, size: str | Size) -> Size:
 
 @dataclass(frozen=True)
 class Shot:
-    """One picture to make: its file below the root, and what it shows."""
+    """One picture to make: its file below the root, and what it shows; ``optics`` as in :func:`..picture.picture`."""
 
     path: str
     identity: int
     camera: int
     number: int
     spectrum: Spectrum
+    optics: Spectrum | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,17 +101,34 @@ class Plan:
         shots: the pictures, in the order in which they are made.
         files: the split files: path below the root -> content.
         folders: folders that exist even if empty. counts: what the manifest says.
+        training: the people of the training images (validation included), in any partition.
     """
 
     shots: tuple[Shot, ...]
     files: Mapping[str, bytes]
     folders: tuple[str, ...]
     counts: Mapping[str, int]
+    training: frozenset[int]
 
 
 def plan(seed: int, layout: Layout, size: Size) -> Plan:
     """Everything a twin consists of, decided before the first picture is made."""
     return {"sysu_mm01": _plan_sysu, "regdb": _plan_regdb, "llcm": _plan_llcm}[layout](seed, size)
+
+
+def counterparts(layout: Layout, contents: Plan) -> tuple[Shot, ...]:
+    """Every training image's moment in the other spectrum, by the same lens, in the order of the images."""
+    infrared = INFRARED[layout]
+    return tuple(
+        replace(
+            shot,
+            path=f"{COUNTERPARTS}/{shot.path}",
+            spectrum="visible" if shot.spectrum == infrared else infrared,
+            optics=shot.spectrum,
+        )
+        for shot in contents.shots
+        if shot.identity in contents.training
+    )
 
 
 def _share(count: int, share: float) -> int:
@@ -209,7 +229,8 @@ def _plan_sysu(seed: int, size: Size) -> Plan:
         "identities_test": len(people["test"]),
         **{f"cam{camera}": sum(n for (c, _), n in cells.items() if c == camera) for camera in range(1, 7)},
     }
-    return Plan(shots, files, tuple(f"cam{camera}" for camera in range(1, 7)), counts)
+    trained = frozenset({*people["train"], *people["val"]})
+    return Plan(shots, files, tuple(f"cam{camera}" for camera in range(1, 7)), counts, trained)
 
 
 # --- RegDB -----------------------------------------------------------------------------------------------------------
@@ -246,7 +267,7 @@ def _plan_regdb(seed: int, size: Size) -> Plan:
     }
     total = sum(images.values())
     counts = {"identities": count, "visible": total, "thermal": total, "split_lists": 4 * DRAWS}
-    return Plan(shots, files, ("Visible", "Thermal"), counts)
+    return Plan(shots, files, ("Visible", "Thermal"), counts, frozenset(images))
 
 
 def _listing(cells: list[tuple[list[str], int]]) -> bytes:
@@ -302,4 +323,4 @@ def _plan_llcm(seed: int, size: Size) -> Plan:
         "test_vis": totals["test_vis"],
         "test_nir": totals["test_nir"],
     }
-    return Plan(shots, files, tuple(folders), counts)
+    return Plan(shots, files, tuple(folders), counts, frozenset(train))

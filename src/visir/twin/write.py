@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from visir.core.progress import progress
 from visir.twin.cameras import Layout, check_layout
 from visir.twin.picture import World, encoded, picture
 from visir.twin.scenes import scene
-from visir.twin.world import Plan, Shot, Size, find_size, plan
+from visir.twin.world import COUNTERPARTS, Plan, Shot, Size, find_size, plan
+from visir.twin.world import counterparts as plan_counterparts
 
 MANIFEST = "visir-twin.json"
 VERSION = 1  # of the pictures: another number, other bytes
@@ -28,6 +30,7 @@ def write(
     layout: str = "sysu_mm01",
     size: str | Size = "demo",
     seed: int = 0,
+    counterparts: bool = False,
     workers: int | None = None,
     show_progress: bool = True,
 ) -> Path:
@@ -37,10 +40,15 @@ def write(
     versions of the libraries on one kind of processor. A run that was stopped, killed included, is taken up again by
     the same call: whole pictures are kept.
 
+    Counterparts show what no real data set has: the moment of every training image (of RegDB all, each is one in some
+    partition), by the same lens, in the other spectrum. They lie in ``counterparts/`` under the image's own path; the
+    data set beside them is the same with and without. A whole twin gets them without being made again.
+
     Args:
         layout: ``sysu_mm01``, ``regdb`` or ``llcm``.
         size: ``tiny`` (seconds), ``demo`` (within a minute on two free cores), ``full`` (the real set's counts)
             or a :class:`Size`.
+        counterparts: make them too.
 
     Returns:
         ``root``.
@@ -55,17 +63,25 @@ def write(
     if workers is not None and workers < 1:
         raise ConfigError(f"workers: expected at least 1, got {workers}.")
     contents = plan(seed, checked, chosen)
+    beside = plan_counterparts(checked, contents)
     manifest = _manifest(checked, size, chosen, seed, contents)
-    if _finished(root, manifest):
+    state = _found(root, manifest)
+    if state.whole and (state.paired or not counterparts):
         return root
-    write_json(root / MANIFEST, {**manifest, "complete": False})
-    for folder in contents.folders:
-        (root / folder).mkdir(parents=True, exist_ok=True)
+    state = replace(state, paired=bool(state.paired) if counterparts else state.paired)
+    _note(root, manifest, state, beside)
     world = World(seed, checked, chosen.height, chosen.width, chosen.supersampling)
-    _make(root, world, contents, workers or _cores(), show_progress)
-    for path, content in contents.files.items():
-        write_bytes(root / path, content)
-    write_json(root / MANIFEST, {**manifest, "complete": True})
+    threads = workers or _cores()
+    if not state.whole:
+        for folder in contents.folders:
+            (root / folder).mkdir(parents=True, exist_ok=True)
+        _make(root, world, contents.shots, threads, f"twin of {checked}" if show_progress else "")
+        for path, content in contents.files.items():
+            write_bytes(root / path, content)
+        _note(root, manifest, replace(state, whole=True), beside)
+    if counterparts:
+        _make(root, world, beside, threads, f"counterparts of {checked}" if show_progress else "")
+        _note(root, manifest, _State(True, True), beside)
     return root
 
 
@@ -87,8 +103,23 @@ def _manifest(layout: Layout, size: str | Size, chosen: Size, seed: int, content
     }
 
 
-def _finished(root: Path, manifest: dict[str, Any]) -> bool:
-    """Whether this very twin is whole under ``root``; False if it may be begun or continued.
+@dataclass(frozen=True)
+class _State:
+    """What of a twin is there: all its files; all its counterparts, None where they were never asked for."""
+
+    whole: bool = False
+    paired: bool | None = None
+
+
+def _note(root: Path, manifest: dict[str, Any], state: _State, beside: Sequence[Shot]) -> None:
+    """Write down what there is to be and what of it is there."""
+    section = {"folder": COUNTERPARTS, "images": len(beside), "complete": state.paired}
+    extra = {} if state.paired is None else {COUNTERPARTS: section}
+    write_json(root / MANIFEST, {**manifest, **extra, "complete": state.whole})
+
+
+def _found(root: Path, manifest: dict[str, Any]) -> _State:
+    """How much of this very twin is under ``root``, to be begun or continued.
 
     Raises:
         DatasetError: something else is there.
@@ -96,39 +127,39 @@ def _finished(root: Path, manifest: dict[str, Any]) -> bool:
     if root.exists() and not root.is_dir():
         raise DatasetError(f"{root}: expected a folder, got a file; choose another place for the twin.")
     if not root.is_dir() or not any(root.iterdir()):
-        return False
+        return _State()
     path = root / MANIFEST
     if not path.is_file():
         inside = ", ".join(sorted(entry.name for entry in root.iterdir())[:4])
         raise DatasetError(f"{root}: holds files that belong to no twin ({inside}); choose an empty or new folder.")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        complete = bool(found.pop("complete"))
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+        section = found.pop(COUNTERPARTS, None)
+        state = _State(bool(found.pop("complete")), None if section is None else bool(section["complete"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DatasetError(f"{path}: damaged; remove {root} or choose another folder.") from error
     if found != manifest:
         raise DatasetError(
             f"{root}: holds another twin ({_summary(found)}), asked for was {_summary(manifest)}; "
             "choose another folder."
         )
-    return complete
+    return state
 
 
 def _summary(manifest: dict[str, Any]) -> str:
     return ", ".join(f"{key} {manifest.get(key)}" for key in ("layout", "size", "seed", "version"))
 
 
-def _make(root: Path, world: World, contents: Plan, workers: int, show_progress: bool) -> None:
-    """Render what is missing."""
-    missing = [shot for shot in contents.shots if not _whole(root / shot.path)]
+def _make(root: Path, world: World, shots: Sequence[Shot], workers: int, title: str) -> None:
+    """Render what is missing; with a title the progress is shown."""
+    missing = [shot for shot in shots if not _whole(root / shot.path)]
     if not missing:
         return
     for camera in world.cameras.values():  # paint the places before the threads start
         scene(world.seed, camera.kind, camera.place)
     for folder in {str(Path(shot.path).parent) for shot in missing}:
         (root / folder).mkdir(parents=True, exist_ok=True)
-    title = f"twin of {world.layout}"
-    with progress(title, len(missing)) if show_progress else nullcontext() as shown:
+    with progress(title, len(missing)) if title else nullcontext() as shown:
         pool = ThreadPoolExecutor(workers)
         try:
             for _ in pool.map(lambda shot: _render(root, world, shot), missing):
@@ -148,7 +179,7 @@ def _whole(path: Path) -> bool:
 
 def _render(root: Path, world: World, shot: Shot) -> None:
     """Make one picture and put it in place. Not flushed to disk one by one: a lost one is made again."""
-    pixels = picture(world, shot.identity, shot.camera, shot.number, spectrum=shot.spectrum)
+    pixels = picture(world, shot.identity, shot.camera, shot.number, spectrum=shot.spectrum, optics=shot.optics)
     path = root / shot.path
     content = encoded(pixels, path.suffix[1:], world.cameras[shot.camera].quality)
     temporary = path.with_name(f".{path.name}.tmp")
