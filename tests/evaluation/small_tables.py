@@ -54,8 +54,10 @@ def slow_report(features, table, protocol, distance):
     if distance == "cosine":
         a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b))
         values = -(a[:, None] * b[None]).sum(-1)  # a matrix product would round equal columns differently
-    else:
+    elif distance == "euclidean":
         values = ((a[:, None] - b[None]) ** 2).sum(-1)
+    else:
+        values = np.abs(a[:, None] - b[None]).sum(-1)
     slow = slow_scores(values, query.identity, gallery.identity, protocol.hidden(query, gallery))
     kept = [s for s in slow if s.image_rank]
     ranks = np.array([s.identity_rank if protocol.cmc == "identity" else s.image_rank for s in kept])

@@ -48,7 +48,7 @@ PROTOCOLS = [
 ]
 
 
-@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+@pytest.mark.parametrize("distance", ["cosine", "euclidean", "manhattan"])
 @pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda p: p.name)
 @pytest.mark.parametrize("dimensions", [24, 300])
 def test_figures_equal_the_loops(distance, protocol, dimensions):
@@ -59,7 +59,7 @@ def test_figures_equal_the_loops(distance, protocol, dimensions):
     assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+@pytest.mark.parametrize("distance", ["cosine", "euclidean", "manhattan"])
 @pytest.mark.parametrize("block", [1, 7, 40, 10**6])
 def test_blocks_change_nothing(distance, block):
     table = make_table()
@@ -113,7 +113,7 @@ def test_tensors_give_what_compiled_code_gives(monkeypatch):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+@pytest.mark.parametrize("distance", ["cosine", "euclidean", "manhattan"])
 def test_the_gpu_gives_what_the_cpu_gives(distance):
     table = make_table(400, 900, 60)
     features = make_features(table)
@@ -232,7 +232,7 @@ def test_other_mistakes_are_told():
     table = make_table()
     features = make_features(table)
     for words, arguments in (
-        ("distance: expected", {"distance": "manhattan"}),
+        ("distance: expected", {"distance": "hamming"}),
         ("device 'abacus' cannot be used", {"device": "abacus"}),
         ("at least one rank", {"ranks": 0}),
         ("one query a block", {"block": 0}),
@@ -257,7 +257,7 @@ def test_arguments_are_left_alone():
     np.testing.assert_array_equal(features, before)
 
 
-@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+@pytest.mark.parametrize("distance", ["cosine", "euclidean", "manhattan"])
 @pytest.mark.parametrize("k", [1, 10, 200])
 def test_a_ranking_is_what_a_stable_sort_gives(distance, k):
     table, protocol = make_table(), PROTOCOLS[1]
@@ -269,6 +269,9 @@ def test_a_ranking_is_what_a_stable_sort_gives(distance, k):
     if distance == "cosine":
         values = -(a @ b.T) / np.linalg.norm(b, axis=1)
         scores = -values / np.linalg.norm(a, axis=1)[:, None]
+    elif distance == "manhattan":
+        values = np.abs(a[:, None] - b[None]).sum(-1)
+        scores = -values
     else:
         values = (b**2).sum(1) - 2 * a @ b.T
         scores = -np.sqrt(values + (a**2).sum(1)[:, None])

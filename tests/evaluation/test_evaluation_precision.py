@@ -15,7 +15,7 @@ from visir.evaluation.protocol import Protocol, Trial
 from visir.evaluation.ranking import rank
 
 
-@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+@pytest.mark.parametrize("distance", ["cosine", "euclidean", "manhattan"])
 @pytest.mark.parametrize("block", [None, 1, 2])
 @pytest.mark.parametrize(("queries", "dimensions"), [(1, 512), (5, 512), (1, 2048), (5, 257)])
 def test_equal_features_tie_wherever_they_stand(distance, block, queries, dimensions):
@@ -36,7 +36,7 @@ def test_equal_features_tie_wherever_they_stand(distance, block, queries, dimens
     assert (found.hits == np.arange(queries, queries + 10)).all()
 
 
-@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+@pytest.mark.parametrize("distance", ["cosine", "euclidean", "manhattan"])
 @pytest.mark.parametrize("block", [None, 1, 2])
 @pytest.mark.parametrize("flip", [False, True])
 def test_repeated_rows_of_any_numbers_are_ranked_as_the_loops_rank_them(distance, block, flip):
@@ -72,7 +72,7 @@ def test_only_equal_rows_share_a_representative():
 
 
 @pytest.mark.parametrize("scale", [1e-40, 1e-25, 1e-12, 1.0, 1e12, 1e30, 1e36])
-@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+@pytest.mark.parametrize("distance", ["cosine", "euclidean", "manhattan"])
 def test_the_scale_of_float32_features_does_not_matter(scale, distance):
     table = make_table()
     features = np.random.default_rng(3).standard_normal((len(table), DIMENSIONS))

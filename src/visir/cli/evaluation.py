@@ -51,7 +51,7 @@ def score(
     ] = None,
     form: FormatOption = Format.table,
     distance: Annotated[
-        Distance, typer.Option(help="euclidean on the features as given, or cosine.")
+        Distance, typer.Option(help="euclidean or manhattan on the features as given, or cosine.")
     ] = Distance.euclidean,
 ) -> None:
     """Score features from anywhere by an official protocol, without images and without a trained run."""

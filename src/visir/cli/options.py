@@ -38,3 +38,4 @@ class Distance(enum.StrEnum):
 
     euclidean = "euclidean"
     cosine = "cosine"
+    manhattan = "manhattan"

@@ -20,7 +20,7 @@ from visir.data.loading import images as load_images
 from visir.engine import encoders, files
 from visir.engine.build import describe
 from visir.engine.runtime import LOW, Precision
-from visir.evaluation.product import Distance
+from visir.evaluation.product import Distance, as_distance
 from visir.methods.base import Method
 
 
@@ -98,9 +98,9 @@ class Embedder:
 
     @property
     def distance(self) -> Distance:
-        """How the vectors of :meth:`embed_table` are compared: "cosine", or "euclidean" for the systems that say so."""
+        """How the vectors of :meth:`embed_table` are compared: "cosine", or what the network says of itself."""
         named = self._distance or getattr(self._network, "distance", "cosine")
-        return "euclidean" if named == "euclidean" else "cosine"
+        return as_distance(str(named))
 
     def embed(self, images: Iterable[ByteArray], modality: Modality) -> FloatArray:
         """(H, W, 3) uint8 RGB pictures of any sizes and of one modality -> (n, D) float32 of unit length.
@@ -142,7 +142,7 @@ class Embedder:
         batches = load_images(table, self.preprocess, batch=self._batch, workers=workers)
         if show_progress:
             batches = track(batches, f"embedding, {self._batch} images at a time", -(-len(table) // self._batch))
-        given = self._finite if self.distance == "euclidean" else self._unit
+        given = self._unit if self.distance == "cosine" else self._finite
         with _evaluating(self._network):
             for rows, pixels in batches:
                 names = [table.paths[row] for row in rows]

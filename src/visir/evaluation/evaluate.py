@@ -44,7 +44,7 @@ def evaluate(
         features: (n, D) floats, one row for each image of the table. Cosine needs no unit length.
         table: the n images.
         protocol: such as ``find("sysu_mm01").protocols(1)["sysu-all-1-official"]``.
-        distance: "cosine" or "euclidean".
+        distance: "cosine", "euclidean" or "manhattan".
         device: such as "cpu" or "cuda:1"; a GPU when there is one.
         ranks: length of the CMC curve.
         block: queries at a time; as many as fill 256 MiB by default. Memory is one block plus O(n).
@@ -194,7 +194,7 @@ class _Scorer:
         block = len(rows) if flipped else self.block or product.block_rows(len(columns), self.checked.values.shape[1])
         at = 0
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            for values in product.products(self.checked, rows, columns, self.device, block):
+            for values in product.products(self.checked, rows, columns, self.device, block, self.distance):
                 for group in straight:
                     self._score_block(pool, group, values, at)
                 for group in flipped:

@@ -1,4 +1,4 @@
-"""Features, checked, and their products in blocks: the only large computation of an evaluation.
+"""Features, checked, and their products (or distances) in blocks: the only large computation of an evaluation.
 
 A matrix product rounds the same sum differently from column to column and from shape to shape, and equal distances are
 ranked by place in the gallery. Images with equal features are therefore multiplied once and share the result, so that
@@ -21,7 +21,8 @@ from torch import Tensor
 from visir.core.errors import EvaluationError
 from visir.core.types import ImageTable, IntArray
 
-Distance = Literal["cosine", "euclidean"]
+Distance = Literal["cosine", "euclidean", "manhattan"]
+DISTANCES: tuple[Distance, ...] = ("cosine", "euclidean", "manhattan")
 
 BLOCK_ELEMENTS = 1 << 26  # products held at a time: 256 MiB in float32
 CHUNK_BYTES = 1 << 26  # gallery features gathered at a time
@@ -32,6 +33,18 @@ FLOAT64_SQUARED = (1e-290, 1e300)  # and in float64
 MOST_OFFSET = 16.0  # mean squared length / spread around the mean; from here on float32 loses Euclidean distances
 
 Features = npt.NDArray[np.floating[Any]]
+
+
+def as_distance(name: str) -> Distance:
+    """The distance of this name.
+
+    Raises:
+        EvaluationError: there is none.
+    """
+    for distance in DISTANCES:
+        if distance == name:
+            return distance
+    raise EvaluationError(f"distance: expected 'cosine', 'euclidean' or 'manhattan', got {name!r}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,20 +64,25 @@ class Checked:
     dtype: type[np.float32] | type[np.float64]
 
     def scale_and_shift(self, rows: IntArray, distance: Distance) -> tuple[Features, Features]:
-        """(g,) factors and offsets that turn products with gallery ``rows`` into what ranks them.
+        """(g,) factors and offsets that turn what :func:`products` gives for gallery ``rows`` into what ranks them.
 
         Cosine: minus the cosine times the query's length. Euclidean: the squared distance less the query's squared
-        length. Both keep the order of one query's gallery, and neither touches the whole product.
+        length. Both keep the order of one query's gallery, and neither touches the whole product. Manhattan: the
+        distance itself.
         """
-        squared = self.squared[rows]
+        squared, zeros = self.squared[rows], np.zeros(len(rows))
         if distance == "cosine":
-            scale, shift = -1.0 / np.sqrt(squared), np.zeros(len(rows))
-        else:
+            scale, shift = -1.0 / np.sqrt(squared), zeros
+        elif distance == "euclidean":
             scale, shift = np.full(len(rows), -2.0), squared
+        else:
+            scale, shift = np.ones(len(rows)), zeros
         return scale.astype(self.dtype), shift.astype(self.dtype)
 
     def scores(self, ranked: Features, queries: IntArray, distance: Distance) -> Features:
-        """(q, k) similarities from ranking values: the cosine in [-1, 1], or minus the Euclidean distance."""
+        """(q, k) similarities from ranking values: the cosine in [-1, 1], or minus the distance."""
+        if distance == "manhattan":
+            return np.asarray(-ranked, np.float32)
         squared = self.squared[queries][:, None]
         if distance == "cosine":
             return np.asarray(-ranked / np.sqrt(squared), np.float32)
@@ -82,8 +100,7 @@ def check_features(features: Features, table: ImageTable, distance: str) -> Chec
         EvaluationError: not (n, D) numbers with the table's n, NaN or infinite values, lengths outside 1e-145 .. 1e150
             (only float64 reaches those), or, for the cosine, vectors of length zero; the image is named.
     """
-    if distance not in ("cosine", "euclidean"):
-        raise EvaluationError(f"distance: expected 'cosine' or 'euclidean', got {distance!r}.")
+    as_distance(distance)
     values = np.asarray(features)
     if values.ndim != 2 or values.shape[1] == 0 or not np.issubdtype(values.dtype, np.floating):
         raise EvaluationError(f"features: expected an (n, D) array of floats, got {values.dtype} {values.shape}.")
@@ -147,10 +164,17 @@ def block_rows(columns: int, dim: int) -> int:
     return max(1, BLOCK_ELEMENTS // max(columns, dim, 1))
 
 
-def products(checked: Checked, rows: IntArray, columns: IntArray, device: torch.device, block: int) -> Iterator[Tensor]:
-    """Inner products of feature ``rows`` with feature ``columns``, ``block`` rows at a time.
+def products(
+    checked: Checked,
+    rows: IntArray,
+    columns: IntArray,
+    device: torch.device,
+    block: int,
+    distance: Distance = "cosine",
+) -> Iterator[Tensor]:
+    """Inner products of feature ``rows`` with feature ``columns``, ``block`` rows at a time; Manhattan: the distances.
 
-    Columns of equal features hold equal products, and so do rows of equal features in one block.
+    Columns of equal features hold equal values, and so do rows of equal features in one block.
 
     Yields:
         (b, g) tensors on ``device``; each is overwritten by the next.
@@ -167,8 +191,12 @@ def products(checked: Checked, rows: IntArray, columns: IntArray, device: torch.
             if right is None:
                 right = _gather(checked, columns[at : at + step], device)
                 gathered = right if len(columns) <= step else None
+            part = out[: len(left), at : at + len(right)]
+            if distance == "manhattan":
+                part.copy_(torch.cdist(left, right, p=1))
+                continue
             with full_precision():
-                torch.mm(left, right.T, out=out[: len(left), at : at + len(right)])
+                torch.mm(left, right.T, out=part)
         whole, equal_rows = out[: len(left)], _equal(checked, rows[start : start + block], device)
         for axis, (copies, originals) in enumerate((equal_rows, equal_columns)):
             if len(copies):

@@ -25,7 +25,7 @@ class Ranking:
     Attributes:
         query: (q,) int64 table rows.
         hits: (q, k) int64 table rows, nearest first; -1 where the query sees fewer than k images.
-        scores: (q, k) float32 cosine similarity, or minus the Euclidean distance; -inf for the padding.
+        scores: (q, k) float32 cosine similarity, or minus the distance; -inf for the padding.
         correct: (q, k) bool, whether the hit shows the query's identity.
         average_precision: (q,) float64 over the whole gallery; 0 for a query without a right image.
         first: (q,) int32 rank of the first right image or identity, by the protocol's CMC level; 0 for none.
@@ -56,7 +56,7 @@ def rank(
         trial: one of ``protocol.trials(table)``.
         protocol: tells what is hidden from a query and what the first rank counts.
         k: how many images to keep for a query.
-        distance: "cosine" or "euclidean".
+        distance: "cosine", "euclidean" or "manhattan".
 
     Raises:
         EvaluationError: as ``evaluate``, or k below 1.
@@ -75,7 +75,7 @@ def rank(
     found = QueryScores.empty(1, len(query))
     block = max(1, min(product.block_rows(len(gallery), checked.values.shape[1]), HIDDEN_ELEMENTS // len(gallery)))
     at = 0
-    for values in product.products(checked, query, gallery, torch.device("cpu"), block):
+    for values in product.products(checked, query, gallery, torch.device("cpu"), block, distance):
         rows, part = slice(at, at + len(values)), values.numpy()
         mask = hidden(rows.start, rows.stop)
         kernels.best_columns(part, scale, shift, mask, slices.column, places[rows], near[rows])

@@ -26,7 +26,7 @@ class Report:
     Attributes:
         protocol: the protocol id, such as ``sysu-all-1-official``.
         cmc: whether ranks count identities or images.
-        distance: "cosine" or "euclidean".
+        distance: "cosine", "euclidean" or "manhattan".
         trials: for each trial ``trial`` (its name), the six figures of :data:`METRICS` in [0, 1], and the counts
             ``scored``, ``unscored`` (queries whose gallery holds no right image) and ``ties`` (right images at exactly
             the distance of a wrong one).

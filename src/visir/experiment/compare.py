@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from visir.benchmarks import catalog as benchmarks
-from visir.core.errors import DatasetError, EvaluationError
+from visir.core.errors import ConfigError, DatasetError, EvaluationError
 from visir.core.types import ImageTable
+from visir.engine.runtime import choose_device
 from visir.evaluation.bootstrap import PairedTrial, paired_bootstrap
 from visir.evaluation.evaluate import TrialScores, score_each_query
-from visir.evaluation.product import Distance
+from visir.evaluation.product import as_distance
 from visir.evaluation.report import RANKS, Report
 from visir.evaluation.scorefile import load_features
 from visir.experiment.comparison import Comparison, ProtocolComparison, Row, Score, Side
@@ -24,6 +25,7 @@ from visir.experiment.folder import RunFolder
 
 FIGURES = ("rank1", "rank10", "rank20", "mAP", "mINP")
 FEW_PEOPLE = 30  # below, percentile intervals are clearly too narrow
+LOOKED_AT = 200  # images, to see whether two copies of a data set are alike
 STALE = 1e-3  # what another device may change in a figure; more means files of two evaluations
 LEVEL = 0.95
 
@@ -72,9 +74,15 @@ def compare_runs(
         device: None for a GPU where there is one.
 
     Raises:
-        ConfigError: not a run folder, or a protocol that not every run was scored by.
+        ConfigError: not a run folder, a protocol that not every run was scored by, or no such root or device.
         EvaluationError: a run without scores, or runs that cannot be compared; what differs is said.
     """
+    if root is not None and not root.exists():
+        raise ConfigError(
+            f"--root {root}: no such folder. Give the folder of the data set that the runs were tested on."
+        )
+    if device is not None:
+        device = str(choose_device(device))
     sides = [[read_evaluated(path) for path in paths] for paths in (first, second)]
     for side in sides:
         check_group(side)
@@ -98,14 +106,17 @@ def _score(
         features, table = load_features(RunFolder(run.path).features, root)
         reference, images = known.setdefault(run.draw, (run, table))
         _check_images((reference.path, images), (run.path, table))
-        distance: Distance = "cosine" if run.reports[names[0]].distance == "cosine" else "euclidean"
+        distance = as_distance(run.reports[names[0]].distance)
         try:
             chosen = choose_protocols(run.experiment, names)
             trials = score_each_query(features, table, chosen, distance=distance, device=device)
         except DatasetError as error:
+            hint = "say where with --root" if root is None else "give another --root"
             raise EvaluationError(
-                f"{run.path}: {error} If the data set is no longer at {table.root}, say where with --root."
+                f"{run.path}: {error} If the data set is no longer at {table.root}, {hint}."
             ) from error
+        except EvaluationError as error:
+            raise EvaluationError(f"{run.path}: {error}") from error
         for name, rows in zip(names, trials, strict=True):
             found[run.path, name] = scored = _figures(rows, table)
             _check_stored(run, run.reports[name], scored)
@@ -148,6 +159,21 @@ def _check_images(one: tuple[Path, ImageTable], other: tuple[Path, ImageTable]) 
                 f"{values[0][row]} and {values[1][row]}. Evaluate both on one copy of the data set."
             )
 
+    for row in _looked_at(mine, theirs):
+        files = [table.file(row) for table in (mine, theirs)]
+        sizes = [file.stat().st_size for file in files if file.is_file()]  # images need not be at hand
+        if len(sizes) == 2 and sizes[0] != sizes[1]:
+            raise EvaluationError(
+                f"{path} and {other_path} were tested on different images: {mine.paths[row]} has {sizes[0]:,} bytes in "
+                f"{mine.root} and {sizes[1]:,} in {theirs.root}. Evaluate both on one copy of the data set."
+            )
+
+
+def _looked_at(one: ImageTable, other: ImageTable) -> npt.NDArray[np.int64]:
+    """Some rows, evenly spaced; none when both tables are of the same folder."""
+    rows = 0 if one.root == other.root else min(len(one), LOOKED_AT)
+    return np.linspace(0, len(one) - 1, rows).astype(np.int64)
+
 
 def _check_trials(name: str, one: tuple[Path, _Scored], other: tuple[Path, _Scored]) -> None:
     (path, mine), (other_path, theirs) = one, other
@@ -169,7 +195,7 @@ def _check_stored(run: EvaluatedRun, report: Report, scored: _Scored) -> None:
     """Raise EvaluationError unless the features give the stored scores: else one file is of another evaluation."""
     stored, ours = report.mean(), scored.means().mean(axis=0)
     for name, value in zip(FIGURES, ours, strict=True):
-        if abs(value - stored[name]) > STALE:
+        if not abs(value - stored[name]) <= STALE:  # not a number is no agreement
             raise EvaluationError(
                 f"{run.path}: scores.json says {name} {100 * stored[name]:.2f} % for {report.protocol}, features.npz "
                 f"gives {100 * value:.2f} %; one of them is of another evaluation. Run: visir evaluate {run.path}"

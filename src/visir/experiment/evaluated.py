@@ -10,6 +10,7 @@ from typing import Any
 
 from visir.benchmarks.base import without_partition
 from visir.core.errors import ConfigError, EvaluationError, nearest
+from visir.evaluation.product import DISTANCES
 from visir.evaluation.report import Report
 from visir.experiment.config import Experiment
 from visir.experiment.folder import RunFolder
@@ -56,6 +57,8 @@ def read_evaluated(path: Path) -> EvaluatedRun:
     try:
         content = json.loads(folder.scores.read_text(encoding="utf-8"))
         reports = [Report.from_dict(one) for one in content["reports"]]
+        if not reports or any(report.distance not in DISTANCES for report in reports):
+            raise ValueError("no report, or one by an unknown distance")
     except (ValueError, KeyError, TypeError, EvaluationError) as error:
         raise EvaluationError(
             f"{folder.scores}: expected the scores of 'visir evaluate', got a damaged file. Run: visir evaluate {path}"
@@ -124,10 +127,15 @@ def check_draws(first: Sequence[EvaluatedRun], second: Sequence[EvaluatedRun]) -
     mine, theirs = (sorted({run.draw for run in side}) for side in (first, second))
     if mine != theirs:
         texts = [f"draw{'s' if len(draws) > 1 else ''} {', '.join(map(str, draws))}" for draws in (mine, theirs)]
+        whose = [", ".join(str(run.path) for run in side) for side in (first, second)]
         raise EvaluationError(
-            f"{one.path} is of {texts[0]}, {other.path} of {texts[1]}; different draws are different test sets. Give "
-            "the same draws on both sides, with --against between them."
+            f"{whose[0]} {_is(first)} of {texts[0]}, {whose[1]} of {texts[1]}; different draws are different test "
+            "sets. Give the same draws on both sides, with --against between them."
         )
+
+
+def _is(runs: Sequence[EvaluatedRun]) -> str:
+    return "is" if len(runs) == 1 else "are"
 
 
 def shared_protocols(sides: Sequence[Sequence[EvaluatedRun]], wanted: Sequence[str]) -> list[str]:

@@ -169,7 +169,7 @@ class Method(nn.Module, ABC, Generic[C]):
 
     ``encoder`` is the only part that is evaluated, exported and searched with:
     ``encoder(images (B, 3, H, W), modality (B,)) -> (B, D)``, with the attribute ``dim`` = D. Vectors are compared by
-    angle, unless the encoder has the attribute ``distance`` = "euclidean".
+    angle, unless the encoder has the attribute ``distance``, "euclidean" or "manhattan".
 
     ``pretrained`` says whether the publication starts from ImageNet weights, which visir never does unasked.
     """

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from visir.core.errors import VisirError
 from visir.core.files import write_text
 from visir.core.progress import track
-from visir.evaluation.product import Distance
+from visir.evaluation.product import as_distance
 from visir.evaluation.ranking import Ranking, rank
 from visir.evaluation.report import Report
 from visir.report import content
@@ -128,8 +128,7 @@ def _listings(
     try:
         protocol = run.protocol(report.protocol)
         trial = protocol.trials(run.table)[0]
-        distance: Distance = "euclidean" if report.distance == "euclidean" else "cosine"
-        ranking = rank(run.features, run.table, trial, protocol, k=top, distance=distance)
+        ranking = rank(run.features, run.table, trial, protocol, k=top, distance=as_distance(report.distance))
     except VisirError as error:
         notes.append(f"Ranked lists are left out. {error}")
         return tuple(found)
