@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 
@@ -24,6 +25,9 @@ COMMANDS = [
     ["gallery", "status"],
     ["gallery", "remove"],
     ["search"],
+    ["compare"],
+    ["reproduce"],
+    ["ablate"],
     ["report"],
     ["demo"],
     ["list"],
@@ -57,6 +61,17 @@ def test_list_names_methods_and_protocols(visir):
     out = visir("list").out
     assert "method     dfe" in out
     assert "sysu-all-1-official" in out
+    assert "file       dfe                dfe/ablation, dfe/regdb, dfe/sysu_mm01" in out
+
+
+def test_both_commands_that_run_rows_have_the_same_options(visir):
+    """Told once, in one order, behind what is each one's own."""
+    options = []
+    for command in ("reproduce", "ablate"):
+        listed = re.findall(r"^│ (--[a-z]+)", visir(command, "--help").out, re.M)
+        options.append([name for name in listed if name not in ("--system", "--row")])
+    assert options[0] == options[1]
+    assert {"--root", "--twin", "--seeds", "--set", "--finished", "--document", "--parallel"} <= set(options[0])
 
 
 def test_make_and_doctor(visir, tmp_path):

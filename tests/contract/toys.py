@@ -40,12 +40,25 @@ def small(stream: Stream) -> Stream:
     return replace(stream, draw=small_draw(stream.draw), height=48, width=24)
 
 
-def small_config(name: str) -> MethodConfig:
-    """The method's own options with the narrowest backbone, pictures of 48x24, one rate and nothing dropped."""
+EPOCHS = 20
+
+
+def small_config(name: str, epochs: int = EPOCHS) -> MethodConfig:
+    """The method's own options with the narrowest networks, pictures of 48x24, one rate and nothing dropped.
+
+    Phases share ``epochs`` equally. Rates of generators and discriminators stay as published.
+    """
     config = catalog.find(name).Config()
     assert isinstance(config, MethodConfig)
-    known = {field.name for field in dataclasses.fields(config)}
-    changes: dict[str, Any] = {"backbone": "tiny", "stream": small(config.stream)}
+    known = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    changes: dict[str, Any] = {"backbone": "tiny"}
+    changes |= {key: small(value) for key, value in known.items() if isinstance(value, Stream)}
+    phases = [key for key in known if key.endswith("_epochs")]
+    changes |= dict.fromkeys(phases, epochs / (len(phases) + 1))
+    if "width" in known:
+        changes["width"] = 8
+    if "mirror" in known:  # toy people are never seen mirrored
+        changes["mirror"] = False
     if "recipe" in known:  # rates and drops of the paper are for pretrained networks and many epochs
         rates = {
             "optimizer": "sgd",
@@ -55,7 +68,7 @@ def small_config(name: str) -> MethodConfig:
             "warmup": 0,
             "drops": (14.0,),
         }
-        changes["recipe"] = replace(config.recipe, **rates)  # type: ignore[attr-defined]
+        changes["recipe"] = replace(known["recipe"], **rates)
     if "dropout" in known:  # what is dropped differs from rank to rank
         changes["dropout"] = 0.0
     return replace(config, **changes)
@@ -143,9 +156,9 @@ def sources(method: Method[Any], *, steps_per_epoch: int, rank: int = 0, world: 
     }
 
 
-def made(name: str) -> Method[Any]:
-    """The method with small networks, untrained."""
-    return build(name, small_config(name), PEOPLE, seed=3)
+def made(name: str, epochs: int = EPOCHS) -> Method[Any]:
+    """The method with small networks, untrained; its phases share ``epochs`` equally."""
+    return build(name, small_config(name, epochs), PEOPLE, seed=3)
 
 
 def trained(

@@ -18,7 +18,7 @@ def main(out: Path, names: list[str]) -> None:
     torch.set_num_threads(1)
     with start("cpu") as runtime:
         for name in names:
-            state, _ = trained(made(name).double(), epochs=1, steps_per_epoch=STEPS, runtime=runtime)
+            state, _ = trained(made(name, epochs=1).double(), epochs=1, steps_per_epoch=STEPS, runtime=runtime)
             if runtime.main:
                 save_file(state.model(), out / f"{name}.safetensors")
 

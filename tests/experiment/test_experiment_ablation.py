@@ -68,12 +68,40 @@ def test_a_plain_experiment_is_an_ablation_of_one_row(bases: Path) -> None:
         ({"base": "regdb.yaml", "rows": ROWS[:1], "seed": [1]}, "unknown key 'seed'. Did you mean 'seeds'"),
         ({"base": "regdb.yaml", "rows": ROWS[:1], "seeds": 3}, "seeds: expected a list of whole numbers"),
         ({"base": ["regdb.yaml", "regdb.yaml"], "rows": ROWS[:1]}, "files of different benchmarks"),
-        ({"base": "none.yaml", "rows": ROWS[:1]}, "no such configuration file"),
+        ({"base": "none.yaml", "rows": ROWS[:1]}, "wrong.yaml: base: .*none.yaml: no such configuration file"),
+        ({"base": 3, "rows": ROWS[:1]}, "base: expected an experiment file or a list of them, got 3"),
+        ({"base": [None], "rows": ROWS[:1]}, "base: expected an experiment file or a list of them"),
+        ({"base": "regdb.yaml", "rows": [{"set": {}}]}, "wrong.yaml: rows.0.name: Field required"),
+        *(
+            ({"base": "regdb.yaml", "rows": [{"name": name}]}, "expected a name of 1 to 80 characters in one line")
+            for name in ("", " ", "a ", "a\nb", "a\x00b", "x" * 81)
+        ),
+        *(
+            ({"base": "regdb.yaml", "rows": [{"name": "a", "set": {key: 1}}]}, f"a row cannot set '{key}'; {otherwise}")
+            for key, otherwise in {
+                "seed": "give 'seeds' in the file",
+                "benchmark.root": "it belongs into the base",
+                "benchmark.protocols": "it belongs into the base",
+                "benchmark.draw": "give --draws",
+                "published": "it is looked up",
+            }.items()
+        ),
+        (
+            {"base": "regdb.yaml", "rows": [{"name": "a", "set": {"with": {"dim": 5}}}]},
+            "'with' would replace the whole section; give its keys one by one",
+        ),
     ],
 )
 def test_wrong_files_say_what_is_wrong(bases: Path, content: object, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         read_ablation(write(bases, "wrong.yaml", content))
+
+
+def test_a_row_may_have_another_method_with_options_of_its_own(bases: Path) -> None:
+    rows = [{"name": "a", "set": {"method": "agw", "with": {}, "with.margin": 0.5}}]
+    ablation = read_ablation(write(bases, "mine.yaml", {"base": "regdb.yaml", "rows": rows}))
+    experiment = ablation.experiment(ablation.rows[0], "regdb")
+    assert (experiment.method, experiment.options.margin, ablation.shipped) == ("agw", 0.5, False)
 
 
 def test_an_unknown_option_of_a_row_is_named_when_it_is_built(bases: Path) -> None:
@@ -90,6 +118,22 @@ def test_shipped_files_have_short_names(tmp_path: Path, monkeypatch: pytest.Monk
     assert find_config("base-derivative/regdb") == FOLDER / "base_derivative/regdb.yaml"
     with pytest.raises(ConfigError, match="Did you mean 'dfe/sysu_mm01'"):
         find_config("dfe/sysu_mm1")
+    for name, message in {
+        "dfe/sysu_mm02": "Did you mean 'dfe/sysu_mm01'. Of dfe there are dfe/ablation, dfe/regdb, .*'visir list' shows",
+        "DFE/sysu_mm01": "Did you mean 'dfe/sysu_mm01'",
+        "dfe": "ships with visir. Of dfe there are dfe/ablation, dfe/regdb, dfe/sysu_mm01; 'visir list' shows",
+        "dfee": "Did you mean 'dfe'. 'visir list' shows those that do",
+        "dfe/baseline": "It is a row: visir ablate dfe/ablation --row baseline",
+        "two_stream/full": "Of two_stream there are",
+        "sysu_mm01": "ships with visir. 'visir list' shows those that do",
+        ".": "expected a configuration file, or the short name of one",
+        "": "expected a configuration file, or the short name of one",
+        "../demo/demo": "no such configuration file",
+        "none.yml": "none.yml: no such configuration file",
+    }.items():
+        with pytest.raises(ConfigError, match=message) as told:
+            find_config(name)
+        assert "agw/regdb" not in str(told.value), "not all there is"
     with pytest.raises(ConfigError, match="no such configuration file"):
         find_config(tmp_path / "mine.yaml")
     (tmp_path / "dfe").mkdir()

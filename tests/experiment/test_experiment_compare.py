@@ -320,6 +320,60 @@ def test_formats(good, bad, runs):
     assert mean in markdown
 
 
+def test_scores_that_are_no_numbers_or_none_at_all(good, tmp_path):
+    shutil.copytree(good, tmp_path / "run")
+    path = tmp_path / "run" / "scores.json"
+    content = json.loads(path.read_text())
+
+    def written(change):
+        reports = [change({**one}) for one in content["reports"]]
+        path.write_text(json.dumps({**content, "reports": [one for one in reports if one is not None]}))
+        return tmp_path / "run"
+
+    def without(report):
+        report["trials"] = [{**trial, "mAP": float("nan")} for trial in report["trials"]]
+        return report
+
+    with pytest.raises(EvaluationError, match="scores.json says mAP nan % .* one of them is of another evaluation"):
+        compare(good, written(without))
+    for change in (lambda one: None, lambda one: {**one, "distance": "none"}):
+        with pytest.raises(EvaluationError, match=f"damaged file. Run: visir evaluate {tmp_path / 'run'}"):
+            compare(written(change), good)
+
+
+def test_copies_with_other_pictures_are_refused(good, tiny_sysu, tmp_path):
+    """The same names and labels, other files."""
+    shutil.copytree(tiny_sysu, tmp_path / "data")
+    other = write_evaluated(tmp_path / "other", tmp_path / "data", protocols=(ALL, INDOOR))
+    compare(good, other)
+    for picture in (tmp_path / "data").rglob("*.jpg"):
+        picture.write_bytes(picture.read_bytes() + b"more")
+    with pytest.raises(
+        EvaluationError, match=r"different images: cam\d/\S+ has [\d,]+ bytes in .* and [\d,]+ in .*/data"
+    ):
+        compare(good, other)
+    shutil.rmtree(tmp_path / "data")
+    compare(good, other, root=tiny_sysu)
+
+
+def test_places_that_are_none(good, bad, tmp_path):
+    with pytest.raises(ConfigError, match="--root .*none: no such folder"):
+        compare(good, bad, root=tmp_path / "none")
+    with pytest.raises(
+        EvaluationError, match=f"{good}: .*rand_perm_cam.* no longer at {tmp_path}, give another --root"
+    ):
+        compare(good, bad, root=tmp_path)
+    with pytest.raises(ConfigError, match="device: expected auto, cpu, cuda or cuda:N, got 'gpu'"):
+        compare_runs([good], [bad], device="gpu")
+    assert compare_runs([good], [bad], device="auto", resamples=200).protocols == compare(good, bad).protocols
+
+
+def test_features_that_cannot_be_scored_name_their_run(good, tmp_path):
+    broken = changed(good, tmp_path / "broken", lambda f, t: (np.where(np.arange(len(f))[:, None] == 3, np.nan, f), t))
+    with pytest.raises(EvaluationError, match=f"{broken}: features: row 3 .*NaN"):
+        compare(good, broken)
+
+
 def test_damaged_features_are_named(good, tmp_path):
     shutil.copytree(good, tmp_path / "run")
     (tmp_path / "run" / "features.npz").write_bytes(b"half")

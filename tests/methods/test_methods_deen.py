@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from one_rank import OneRank
 from torch.utils.flop_counter import FlopCounterMode
 
 from visir.core.batch import Batch
@@ -22,24 +22,6 @@ from visir.methods.deen import DEEN, DEENConfig
 
 SMALL = DEENConfig(backbone="tiny", stream=Stream(IdentityBalanced(3, 2), height=48, width=24))
 WIDTHS = (64, 32, 64, 128, 256)  # of the tiny network behind its stem and its stages
-
-
-@dataclasses.dataclass
-class OneRank:
-    """The engine as one rank sees it."""
-
-    index: int = 0
-    epoch: float = 0.0
-    generator: torch.Generator = dataclasses.field(default_factory=torch.Generator)
-
-    def minimize(self, loss: Tensor, *names: str) -> None:
-        raise AssertionError("losses() does not minimize")
-
-    def gather(self, tensor: Tensor) -> Tensor:
-        return tensor
-
-    def share(self, tensor: Tensor) -> Tensor:
-        return tensor
 
 
 def batch(count: int = 6) -> Batch:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from one_rank import OneRank
 from torch import Tensor
 
 import visir
@@ -31,12 +32,9 @@ SMALL = HSMEConfig(backbone="tiny", stream=Stream(IdentityBalanced(4, 1), height
 
 
 @dataclasses.dataclass
-class OneRank:
-    """The engine as one rank sees it; it remembers what was minimized."""
+class Recorder(OneRank):
+    """One rank that remembers what was minimized, and may have others to gather from."""
 
-    index: int = 0
-    epoch: float = 0.0
-    generator: torch.Generator = dataclasses.field(default_factory=torch.Generator)
     others: Callable[[Tensor], Tensor] = lambda tensor: tensor
     minimized: list[tuple[str, ...]] = dataclasses.field(default_factory=list)
 
@@ -45,9 +43,6 @@ class OneRank:
 
     def gather(self, tensor: Tensor) -> Tensor:
         return self.others(tensor)
-
-    def share(self, tensor: Tensor) -> Tensor:
-        return tensor
 
 
 def made(**changes: object) -> HSME:
@@ -67,13 +62,13 @@ def batch() -> Batch:
 
 def test_loss_is_the_sphere_softmax_over_both_spectra() -> None:
     method, given = made(scale=5.0).eval(), batch()
-    terms = method.train_step({"main": given}, OneRank())
+    terms = method.train_step({"main": given}, Recorder())
     features = method.encoder(given.images, given.modality)
     expected = sphere_softmax_loss(features, method.classes.weight, given.identity, scale=5.0)
     assert list(terms) == ["sphere"]
     torch.testing.assert_close(terms["sphere"], expected)
     with torch.autocast("cpu", torch.bfloat16):
-        assert method.train_step({"main": given}, OneRank())["sphere"].dtype == torch.float32
+        assert method.train_step({"main": given}, Recorder())["sphere"].dtype == torch.float32
 
 
 def test_parameters() -> None:
@@ -116,9 +111,9 @@ def test_signs_do_not_depend_on_those_of_the_decomposition() -> None:
 
 def test_decorrelating_changes_no_angle_and_no_loss() -> None:
     method, given = made().eval(), batch()
-    before, loss = method.encoder(given.images, given.modality), method.train_step({"main": given}, OneRank())
-    method.decorrelate(OneRank())
-    after, again = method.encoder(given.images, given.modality), method.train_step({"main": given}, OneRank())
+    before, loss = method.encoder(given.images, given.modality), method.train_step({"main": given}, Recorder())
+    method.decorrelate(Recorder())
+    after, again = method.encoder(given.images, given.modality), method.train_step({"main": given}, Recorder())
     torch.testing.assert_close(after @ after.T, before @ before.T)
     torch.testing.assert_close(again["sphere"], loss["sphere"])
     assert not torch.allclose(after, before)
@@ -129,9 +124,9 @@ def test_decorrelating_changes_no_angle_and_no_loss() -> None:
 
 def test_every_rank_takes_the_weights_of_the_first() -> None:
     method = made()
-    method.decorrelate(OneRank(others=lambda tensor: torch.cat([tensor + 1, tensor])))
+    method.decorrelate(Recorder(others=lambda tensor: torch.cat([tensor + 1, tensor])))
     expected = made()
-    expected.decorrelate(OneRank())
+    expected.decorrelate(Recorder())
     for name in (EMBEDDING, CLASSES):
         torch.testing.assert_close(method.state_dict()[name], expected.state_dict()[name] + 1)
 
@@ -139,12 +134,12 @@ def test_every_rank_takes_the_weights_of_the_first() -> None:
 def test_phase_begins_at_its_epoch_and_only_then() -> None:
     method, given = made(decorrelate_from=1.5), {"main": batch()}
     for epoch, names in ((0.0, 2), (1.0, 2), (1.5, 1), (2.0, 1)):
-        step, before = OneRank(epoch=epoch), method.encoder.embedding.weight.detach().clone()
+        step, before = Recorder(epoch=epoch), method.encoder.embedding.weight.detach().clone()
         method.train_step(given, step)
         assert step.minimized == [("main", "embedding")[:names]]
         assert torch.equal(before, method.encoder.embedding.weight) == (epoch != 1.5)
         assert bool(method.decorrelated) == (epoch >= 1.5)
-    never, step = made(decorrelate_from=None), OneRank(epoch=1e6)
+    never, step = made(decorrelate_from=None), Recorder(epoch=1e6)
     never.train_step(given, step)
     assert step.minimized == [("main", "embedding")]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from one_rank import OneRank
 
 import visir
 from visir.core.batch import Batch
@@ -19,21 +19,6 @@ from visir.experiment.config import load
 from visir.methods.two_stream import TwoStream, TwoStreamConfig
 
 SMALL = TwoStreamConfig(backbone="tiny", stream=Stream(IdentityBalanced(4, 1), height=48, width=24), dim=16)
-
-
-class OneRank:
-    """The engine as one rank sees it."""
-
-    index, epoch, generator = 0, 0.0, torch.Generator()
-
-    def minimize(self, loss: Tensor, *names: str) -> None:
-        raise AssertionError("losses() does not minimize")
-
-    def gather(self, tensor: Tensor) -> Tensor:
-        return tensor
-
-    def share(self, tensor: Tensor) -> Tensor:
-        return tensor
 
 
 def made(**changes: object) -> TwoStream:

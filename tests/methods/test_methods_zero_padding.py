@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from one_rank import OneRank
 from torch import Tensor
 
 from visir.core.batch import Batch
@@ -25,21 +26,6 @@ from toys import PEOPLE, rank1, small_config, trained
 NETWORKS = ["one-stream", "two-stream", "asymmetric-fc", "zero-padding"]
 SMALL = ZeroPaddingConfig(backbone="tiny", stream=Stream(Unpaired(4), height=48, width=24))
 each = pytest.mark.parametrize("network", NETWORKS)
-
-
-class OneRank:
-    """The engine as one rank sees it."""
-
-    index, epoch, generator = 0, 0.0, torch.Generator()
-
-    def minimize(self, loss: Tensor, *names: str) -> None:
-        raise AssertionError("losses() does not minimize")
-
-    def gather(self, tensor: Tensor) -> Tensor:
-        return tensor
-
-    def share(self, tensor: Tensor) -> Tensor:
-        return tensor
 
 
 def made(network: str, identities: int = 3) -> ZeroPadding:

@@ -170,8 +170,8 @@ def test_systems_whose_parts_are_told_apart():
     assert baselines == {
         "base_derivative/b2",
         "ce2l/baseline",
-        "d2rl baseline",
-        "baseline (dg-net)",
+        "d2rl/baseline",
+        "dgnet",
         "dfe/baseline",
         "deen/baseline",
     }

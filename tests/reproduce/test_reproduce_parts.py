@@ -13,18 +13,19 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from small_ablation import finish, report
 
-from visir.core.config import plain
-from visir.core.draws import IdentityBalanced, Pairs
+from visir.core.draws import IdentityBalanced, Pairs, Stream
 from visir.core.errors import ConfigError
-from visir.core.files import write_json, write_text
-from visir.evaluation.report import METRICS, Report
+from visir.core.files import write_json
+from visir.evaluation.report import METRICS
 from visir.experiment.ablation import systems
 from visir.experiment.folder import RunFolder
+from visir.methods.base import Recipe
 from visir.nets.backbones import backbone
 from visir.reproduce.budget import BUDGETS, within
 from visir.reproduce.claims import claims, orderings
-from visir.reproduce.jobs import Job, Setup, jobs, obstacle, scores, unique
+from visir.reproduce.jobs import Setup, jobs, obstacle, scores, unique
 from visir.reproduce.outcome import Outcome, outcome
 from visir.reproduce.pretraining import pretrained
 from visir.reproduce.protocols import benchmark_of
@@ -43,9 +44,19 @@ def test_every_row_has_the_budget_and_keeps_the_rest(system: str, budget) -> Non
     for benchmark in ablation.benchmarks(row):
         before = ablation.experiment(row, benchmark)
         after = ablation.experiment(row, benchmark, below=within(budget, before))
-        shared = {"backbone", "stream", "recipe", "weights"}
-        kept = [{k: v for k, v in plain(one.options).items() if k not in shared} for one in (before, after)]
-        assert kept[0] == kept[1], "what the publication is about stays"
+        shorter = after.train.epochs / before.train.epochs
+        for name, published in vars(before.options).items():
+            ours = getattr(after.options, name)
+            if name in {"backbone", "weights"} or isinstance(published, Stream):
+                continue
+            if name == "width":
+                assert ours == max(4, published * budget.share), "networks that make pictures are narrower"
+            elif name.endswith("_epochs"):
+                assert ours == pytest.approx(shorter * published), "phases keep their proportion"
+            elif isinstance(published, Recipe):
+                assert name == "recipe" or ours.optimizer == published.optimizer
+            else:
+                assert ours == published, "what the publication is about stays"
         if "train.steps_per_epoch" not in within(budget, before):
             continue  # a system without steps
         assert after.train.epochs * (after.train.steps_per_epoch or 0) == pytest.approx(budget.steps, rel=0.5)
@@ -90,22 +101,6 @@ def test_what_the_user_sets_goes_over_the_budget(tmp_path: Path) -> None:
     (job,) = jobs(*KNOWN["dfe/full"], "sysu_mm01", ["sysu-all-1-official"], setup)
     assert (job.experiment.options.stream.height, job.experiment.options.stream.width) == (64, 24)
     assert job.experiment.train.epochs == 1
-
-
-def report(protocol: str, rank1: list[float]) -> Report:
-    trials = tuple(
-        {"trial": str(i), **dict.fromkeys(METRICS, value), "scored": 4, "unscored": 0, "ties": 0}
-        for i, value in enumerate(rank1)
-    )
-    return Report(protocol, "image", "cosine", trials, np.ones((len(rank1), 20)))
-
-
-def finish(job: Job, reports: list[Report], seconds: float = 2.0) -> None:
-    """What training and evaluation leave, as far as the tables read it."""
-    folder = RunFolder(job.folder)
-    folder.encoder.mkdir(parents=True)
-    write_json(folder.scores, {"reports": [one.as_dict() for one in reports]})
-    write_text(folder.log, f'{{"kind": "step", "step": 1, "seconds": {seconds}}}\n' * 3)
 
 
 def test_means_and_deviations_over_partitions_and_seeds_are_kept_apart(tmp_path: Path) -> None:
@@ -219,7 +214,7 @@ def test_nothing_is_subtracted_where_nothing_is_comparable() -> None:
 def test_latex_is_balanced_and_escaped() -> None:
     text = latex(results())
     assert text.count("\\begin{tabular}") == text.count("\\end{tabular}") == 1
-    assert "DFE \\& <co>\\_1" in text
+    assert "DFE \\& \\textless{}co\\textgreater{}\\_1" in text
     assert not re.search(r"(?<!\\)&(?=co)", text)
     rows = [line for line in text.splitlines() if line.endswith("\\\\")]
     assert len({len(re.findall(r"(?<!\\)&", row)) for row in rows}) == 1

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import enum
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -46,15 +49,13 @@ FinishedOption = Annotated[
 BenchmarkOption = Annotated[list[str] | None, typer.Option("--benchmark", help="Only this data set; may be repeated.")]
 
 
-def reproduce(
-    publication: Annotated[str, typer.Argument(help="Publication such as dfe or base-derivative, or 'all'.")],
-    tables: Annotated[list[str] | None, typer.Argument(help="Tables such as table4; by default all of them.")] = None,
+DocumentOption = Annotated[Path | None, typer.Option(help="Also write the Markdown page here.")]
+
+
+def _requested(
     roots: RootsOption = None,
     twin: TwinOption = None,
     benchmarks: BenchmarkOption = None,
-    systems: Annotated[
-        list[str] | None, typer.Option("--system", help="Only this system, such as dfe/baseline; may be repeated.")
-    ] = None,
     draws: DrawsOption = None,
     seeds: SeedsOption = "",
     settings: SettingsOption = None,
@@ -63,15 +64,12 @@ def reproduce(
     parallel: ParallelOption = 1,
     finished: FinishedOption = False,
     output: OutputOption = None,
-    document: Annotated[Path | None, typer.Option(help="Also write the Markdown page here.")] = None,
-) -> None:
-    """Run the rows of published tables and put our figures beside the printed ones.
+    document: DocumentOption = None,
+) -> Any:
+    """The request that the options of both commands make."""
+    from visir.reproduce.request import Request
 
-    Finished runs are skipped and interrupted ones resumed, so the same command goes on where it stopped.
-    """
-    from visir.reproduce.command import Request, run_tables
-
-    request = Request(
+    return Request(
         roots=tuple(roots or ()),
         twin=twin.value if twin else None,
         benchmarks=tuple(benchmarks or ()),
@@ -85,42 +83,52 @@ def reproduce(
         output=output,
         document=document,
     )
+
+
+def _with_request(command: Callable[..., None]) -> Callable[..., None]:
+    """A command with the options of :func:`_requested` behind its own; it gets what they make as ``request``."""
+    own, common = (inspect.signature(one, eval_str=True).parameters.values() for one in (command, _requested))
+    parameters = [*(one for one in own if one.name != "request"), *common]
+
+    @functools.wraps(command)
+    def called(**given: Any) -> None:
+        request = _requested(**{one.name: given.pop(one.name) for one in common})
+        command(**given, request=request)
+
+    called.__dict__["__signature__"] = inspect.Signature(parameters)
+    called.__annotations__ = {one.name: one.annotation for one in parameters}
+    return called
+
+
+@_with_request
+def reproduce(
+    publication: Annotated[str, typer.Argument(help="Publication such as dfe or base-derivative, or 'all'.")],
+    request: Any,
+    tables: Annotated[list[str] | None, typer.Argument(help="Tables such as table4; by default all of them.")] = None,
+    systems: Annotated[
+        list[str] | None, typer.Option("--system", help="Only this system, such as dfe/baseline; may be repeated.")
+    ] = None,
+) -> None:
+    """Run the rows of published tables and put our figures beside the printed ones.
+
+    Finished runs are skipped and interrupted ones resumed, so the same command goes on where it stopped.
+    """
+    from visir.reproduce.command import run_tables
+
     _told(run_tables(publication, tuple(tables or ()), tuple(systems or ()), request))
 
 
+@_with_request
 def ablate(
     file: Annotated[
         Path, typer.Argument(help="Ablation file with base and rows, or a shipped one such as dfe/ablation.")
     ],
-    roots: RootsOption = None,
-    twin: TwinOption = None,
-    benchmarks: BenchmarkOption = None,
+    request: Any,
     rows: Annotated[list[str] | None, typer.Option("--row", help="Only this row; may be repeated.")] = None,
-    draws: DrawsOption = None,
-    seeds: SeedsOption = "",
-    settings: SettingsOption = None,
-    pretrained: PretrainedOption = False,
-    devices: DevicesOption = None,
-    parallel: ParallelOption = 1,
-    finished: FinishedOption = False,
-    output: OutputOption = None,
 ) -> None:
     """Run every row of an ablation file and write one table; finished rows are skipped."""
-    from visir.reproduce.command import Request, run_ablation
+    from visir.reproduce.command import run_ablation
 
-    request = Request(
-        roots=tuple(roots or ()),
-        twin=twin.value if twin else None,
-        benchmarks=tuple(benchmarks or ()),
-        draws=draws,
-        seeds=_numbers(seeds),
-        settings=tuple(settings or ()),
-        pretrained=pretrained,
-        devices=tuple(devices or ()),
-        parallel=parallel,
-        finished=finished,
-        output=output,
-    )
     _told(run_ablation(file, tuple(rows or ()), request))
 
 
@@ -128,7 +136,7 @@ def _numbers(text: str) -> tuple[int, ...]:
     from visir.core.errors import ConfigError
 
     try:
-        return tuple(dict.fromkeys(int(part) for part in text.split(",") if part.strip()))
+        return tuple(dict.fromkeys(int(part) for part in text.split(","))) if text else ()
     except ValueError as error:
         raise ConfigError(f"--seeds: expected whole numbers such as 0,1,2, got {text!r}.") from error
 

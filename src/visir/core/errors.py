@@ -45,15 +45,24 @@ class StorageError(VisirError):
     """A file could not be written (full disk, missing permission); what was there before is untouched."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint that names the nearest known word, for the end of an error message.
+def nearest(name: str, known: Iterable[str], *, otherwise: str = "") -> str:
+    """A hint that names the nearest known word, in whatever case, for the end of an error message.
+
+    Args:
+        name: what came.
+        known: what could have come.
+        otherwise: a sentence in place of the list of all known words, where that would be too long.
 
     >>> nearest("margn", ["dim", "margin"])
     "Did you mean 'margin'? Known: dim, margin."
     >>> nearest("zzz", ["dim", "margin"])
     'Known: dim, margin.'
+    >>> nearest("DIM", ["dim", "margin"], otherwise="'visir list' shows all.")
+    "Did you mean 'dim'? 'visir list' shows all."
     """
     words = sorted(set(known))
-    close = difflib.get_close_matches(name, words, n=1, cutoff=0.5)
-    hint = f"Did you mean {close[0]!r}? " if close else ""
-    return f"{hint}Known: {', '.join(words)}." if words else hint.strip()
+    lowered = {word.lower(): word for word in words}
+    close = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.5)
+    hint = f"Did you mean {lowered[close[0]]!r}? " if close else ""
+    listed = f"Known: {', '.join(words)}." if words else ""
+    return f"{hint}{otherwise or listed}".strip()

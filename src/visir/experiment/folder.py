@@ -97,15 +97,17 @@ class RunFolder:
         return build(read_yaml(self.experiment_file))
 
     def read_log(self) -> Iterator[Mapping[str, Any]]:
-        """The lines of the log; a line cut short by a crash is left out."""
+        """The lines of the log; a damaged one, such as one cut short by a crash, is left out."""
         if not self.log.is_file():
             return
-        with self.log.open(encoding="utf-8") as lines:
+        with self.log.open(encoding="utf-8", errors="replace") as lines:
             for line in lines:
                 try:
-                    yield json.loads(line)
+                    found = json.loads(line)
                 except json.JSONDecodeError:
                     continue
+                if isinstance(found, dict):
+                    yield found
 
     def trim_log(self, step: int) -> None:
         """Forget what was logged after ``step``, so that a resumed run has one log as if it had never stopped."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import visir
+from visir.core.config import read_yaml
 from visir.core.errors import ConfigError, nearest
 
 FOLDER = Path(visir.__file__).parent / "configs"
@@ -20,7 +21,12 @@ def find_config(name: str | Path) -> Path:
     given = Path(name)
     if given.is_file():
         return given
-    if given.is_absolute() or given.suffix not in ("", ".yaml"):
+    if not given.name:
+        raise ConfigError(
+            f"{name}: expected a configuration file, or the short name of one that ships with visir, such as "
+            "dfe/sysu_mm01."
+        )
+    if given.is_absolute() or ".." in given.parts or given.suffix not in ("", ".yaml"):
         raise ConfigError(f"{name}: no such configuration file.")
     short = given.with_suffix("").as_posix().removeprefix("configs/").replace("-", "_")
     shipped = FOLDER / f"{short}.yaml"
@@ -35,5 +41,20 @@ def names() -> list[str]:
 
 
 def _hint(short: str) -> str:
-    said = nearest(short, names())
-    return said if said.startswith("Did you mean") else "'visir list' shows those that do."
+    """The likely name: of the same method, where there is one of this name."""
+    listed = "'visir list' shows those that do."
+    method, _, rest = short.partition("/")
+    own = [name for name in names() if name.startswith(f"{method.lower()}/")]
+    if not own:
+        known = names() if rest else {name.partition("/")[0] for name in names()}
+        return nearest(short, known, otherwise=listed)
+    if rest in _rows(method):
+        return f"It is a row: visir ablate {method}/{ABLATION} --row {rest}"
+    there = f"Of {method.lower()} there are {', '.join(own)}; {listed}"
+    return nearest(short, own, otherwise=there) if rest else there
+
+
+def _rows(method: str) -> list[str]:
+    """Names of the rows of a method's ablation file."""
+    file = FOLDER / method / f"{ABLATION}.yaml"
+    return [row["name"] for row in read_yaml(file)["rows"]] if file.is_file() else []

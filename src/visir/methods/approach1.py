@@ -127,7 +127,11 @@ class IdentityCodes(nn.Module):
     """
 
     def __init__(
-        self, network: TwoStreamEncoder, *, code: int, distance: Literal["manhattan", "euclidean", "cosine"] = "manhattan"
+        self,
+        network: TwoStreamEncoder,
+        *,
+        code: int,
+        distance: Literal["manhattan", "euclidean", "cosine"] = "manhattan",
     ) -> None:
         super().__init__()
         self.network, self.dim, self.distance = network, code, distance

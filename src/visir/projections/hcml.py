@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,19 +69,31 @@ def hcml(
         now = objective(maps)
         for place in (0, 1):
             gradient = _gradient(loss, steps.metric, sides, maps, place, within)
-            length = rate * decay**iteration
-            for _ in range(MOST_HALVINGS):
-                tried = [own - length * gradient if k == place else own for k, own in enumerate(maps)]
-                reached = objective(tried)
-                if reached <= now:
-                    maps, now = tried, reached
-                    break
-                length /= 2
+            maps, now = _descended(objective, maps, place, gradient, length=rate * decay**iteration, now=now)
         if abs(before - now) < tolerance * before:
             break
         before = now
     factor = root(steps.metric)
     return projection(maps[0] @ factor, maps[1] @ factor, dim=dim)
+
+
+def _descended(
+    objective: Callable[[list[DoubleArray]], float],
+    maps: list[DoubleArray],
+    place: int,
+    gradient: DoubleArray,
+    *,
+    length: float,
+    now: float,
+) -> tuple[list[DoubleArray], float]:
+    """One map moved against its gradient, by ``length``, halved until the objective is at most ``now``."""
+    for _ in range(MOST_HALVINGS):
+        tried = [own - length * gradient if k == place else own for k, own in enumerate(maps)]
+        reached = objective(tried)
+        if reached <= now:
+            return tried, reached
+        length /= 2
+    return maps, now
 
 
 @dataclass(frozen=True, eq=False)

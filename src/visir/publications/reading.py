@@ -37,7 +37,15 @@ class _Printed(_Loader):  # type: ignore[misc]
         return super().construct_mapping(node, deep)
 
 
-_Printed.add_constructor("tag:yaml.org,2002:float", lambda _, node: Decimal(node.value))
+def _decimal(_: Any, node: Any) -> Decimal:
+    try:
+        return Decimal(node.value)
+    except decimal.InvalidOperation as error:
+        line = node.start_mark.line + 1
+        raise ConfigError(f"line {line}: expected a number such as 47.50, got {node.value!r}.") from error
+
+
+_Printed.add_constructor("tag:yaml.org,2002:float", _decimal)
 
 
 def read(path: Path) -> Publication:
@@ -52,8 +60,11 @@ def read(path: Path) -> Publication:
         raise ConfigError(f"{path}: no such file of published numbers.") from error
     except ConfigError as error:
         raise ConfigError(f"{path.name}, {error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, OSError, decimal.InvalidOperation) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except yaml.MarkedYAMLError as error:
+        line = "" if error.problem_mark is None else f"line {error.problem_mark.line + 1}: "
+        raise ConfigError(f"{path}: expected a readable YAML file, got {line}{error.problem}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        first = next(iter(str(error).splitlines()), type(error).__name__)
         raise ConfigError(f"{path}: expected a readable YAML file, got: {first}.") from error
     publication = parse(content, where=path.name)
     if publication.key != path.stem:
@@ -67,7 +78,7 @@ def parse(content: Any, *, where: str) -> Publication:
     """A publication from the mapping that a file holds; ``where`` opens every error message."""
     values = _mapping(content, FILE_KEYS, FILE_KEYS, where)
     head = _mapping(values["publication"], PUBLICATION_KEYS, PUBLICATION_KEYS[:5], f"{where}, publication")
-    if not isinstance(head["year"], int):
+    if type(head["year"]) is not int:
         raise ConfigError(f"{where}, publication: expected the year as a whole number, got {head['year']!r}.")
     tables = tuple(_table(table, where) for table in _list(values["tables"], f"{where}, tables"))
     _no_doubles((table.name for table in tables), f"{where}: the table")
@@ -163,7 +174,8 @@ def _figures(content: Any, columns: Sequence[Column], where: str) -> Figures:
 
 
 def _percent(value: Any, where: str) -> Decimal:
-    if isinstance(value, bool) or not isinstance(value, int | Decimal) or not 0 <= value <= 100:
+    number = isinstance(value, int | Decimal) and not isinstance(value, bool) and Decimal(value).is_finite()
+    if not number or not 0 <= value <= 100:
         raise ConfigError(f"{where}: expected a percentage from 0 to 100, got {value!r}.")
     return Decimal(value)
 

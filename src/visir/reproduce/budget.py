@@ -1,7 +1,8 @@
 """One budget for every system: the same small network, pictures, number of images a step, steps and learning rates.
 
 What a publication is about stays: its losses, its sampling (as many people and pictures of each, in proportion), its
-augmentation and its phases, which are counted in epochs: the epochs stay and get shorter.
+augmentation and its phases, in proportion. Networks that make pictures get one common width and, where the publication
+trains with Adam, one common rate of Adam.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from visir.core.config import plain
 from visir.core.draws import Draw, IdentityBalanced, Pairs, Stream, Unpaired
 from visir.experiment.config import Experiment
 from visir.methods import catalog
-from visir.methods.base import FittedMethod, MethodConfig
+from visir.methods.base import FittedMethod, Recipe
 from visir.twin import Size
+
+FEWEST = 4  # channels of a layer
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Budget:
         pretraining: steps that the network is trained for on visible pictures of other people, for the systems whose
             publication starts from ImageNet weights; 0 for none.
         others: the twin of these other people.
+        share: of their published channels that networks which make or judge pictures have.
+        adam: learning rate of these networks.
     """
 
     name: str
@@ -45,14 +50,18 @@ class Budget:
     identities: int = 64
     pretraining: int = 0
     others: Size | None = None
+    share: float = 0.25
+    adam: float = 0.001
 
     def sentence(self) -> str:
         """The budget in words, for the page."""
         return (
             f"Every trained system has the network `{self.backbone}`, {self.start()}, {self.height}x{self.width} "
             f"pictures, {self.images} + {self.images} a step, {self.steps:,} steps of SGD at rate {self.rate:g} (a "
-            "tenth after 70 % of them, a hundredth after 90 %). Losses, sampling, augmentation and phases are "
-            "those of its publication; nothing is tuned for a row."
+            "tenth after 70 % of them, a hundredth after 90 %, but where a publication trains in phases, when it "
+            f"says). Networks that make pictures have {self.share:.0%} of their channels and learn by Adam at rate "
+            f"{self.adam:g}. Losses, sampling, augmentation and phases are those of its publication; nothing is tuned "
+            "for a row."
         )
 
     def start(self) -> str:
@@ -66,7 +75,7 @@ class Budget:
 
 
 BUDGETS = {
-    "tiny": Budget("tiny", 48, 24, images=8, steps=4, rate=0.005, identities=6),
+    "tiny": Budget("tiny", 48, 24, images=8, steps=4, rate=0.005, identities=6, share=1 / 16),
     "demo": Budget("demo", 96, 48, images=32, steps=600, pretraining=1000, others=Size(298, 2, 2, ((3, 3),))),
 }
 
@@ -85,45 +94,49 @@ def within(budget: Budget, experiment: Experiment, *, weights: str = "scratch") 
     if issubclass(kind, FittedMethod):
         return common
     epochs = min(train.epochs, budget.steps)
+    shorter = epochs / train.epochs
+    known = {one.name: getattr(options, one.name) for one in fields(options)}
     given: dict[str, Any] = {
         **common,
         "with.backbone": budget.backbone,
         "with.weights": weights if kind.pretrained else "scratch",
-        "with.stream": plain(_small(options.stream, budget)),
         "train.epochs": epochs,
         "train.steps_per_epoch": max(1, round(budget.steps / epochs)),
         "train.save_every": max(1, epochs // 4),
+        "train.pictures_every": max(1, epochs // 4),
         "train.log_every": max(1, budget.steps // 20),
     }
-    if _has(options, "recipe"):
-        given["with.recipe"] = {
-            "optimizer": "sgd",
-            "backbone_rate": budget.rate,
-            "head_rate": budget.rate,
-            "momentum": 0.9,
-            "nesterov": True,
-            "weight_decay": 5e-4,
-            "warmup": 0,
-            "drops": [0.7 * epochs, 0.9 * epochs],
-            "factor": 0.1,
-            "clip_norm": None,
-        }
+    phased = any(name.endswith("_epochs") for name in known)
+    for name, value in known.items():
+        if isinstance(value, Stream):
+            given[f"with.{name}"] = plain(_small(value, budget))
+        elif isinstance(value, Recipe):
+            makes_pictures = name != "recipe" or ("width" in known and value.optimizer == "adam")
+            drops = tuple(shorter * drop for drop in value.drops) if phased else (0.7 * epochs, 0.9 * epochs)
+            given[f"with.{name}"] = plain(_rates(value, budget, drops, makes_pictures=makes_pictures))
+        elif name.endswith("_epochs"):
+            given[f"with.{name}"] = shorter * value
+    if "width" in known:
+        given["with.width"] = max(FEWEST, round(budget.share * known["width"]))
     return given
 
 
-def _has(options: MethodConfig, name: str) -> bool:
-    return name in {field.name for field in fields(options)}
+def _rates(recipe: Recipe, budget: Budget, drops: tuple[float, ...], *, makes_pictures: bool) -> Recipe:
+    """The common rates; a network that makes pictures keeps its own momentum and decay."""
+    if makes_pictures and recipe.optimizer == "adam":
+        return replace(recipe, backbone_rate=budget.adam, head_rate=budget.adam, drops=drops)
+    if makes_pictures:
+        return replace(recipe, drops=drops)
+    return Recipe(backbone_rate=budget.rate, head_rate=budget.rate, drops=drops)
 
 
 def _small(stream: Stream, budget: Budget) -> Stream:
-    pad = round(stream.augment.pad * budget.height / stream.height)
-    return replace(
-        stream,
-        height=budget.height,
-        width=budget.width,
-        draw=_fewer(stream.draw, budget),
-        augment=replace(stream.augment, pad=pad),
+    """The stream at the budget's size; borders and crops shrink along."""
+    scale = budget.height / stream.height
+    augment = replace(
+        stream.augment, pad=round(scale * stream.augment.pad), enlarge=round(scale * stream.augment.enlarge)
     )
+    return replace(stream, height=budget.height, width=budget.width, draw=_fewer(stream.draw, budget), augment=augment)
 
 
 def _fewer(draw: Draw, budget: Budget) -> Draw:

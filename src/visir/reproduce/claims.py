@@ -11,7 +11,8 @@ import yaml
 from visir import publications
 from visir.core.errors import VisirError
 from visir.experiment.compare import compare_runs
-from visir.reproduce.jobs import Job, scores
+from visir.reproduce.jobs import Job
+from visir.reproduce.outcome import finished as scored
 from visir.reproduce.sheet import Ordering
 
 FILE = Path(__file__).parent / "claims.yaml"
@@ -38,7 +39,7 @@ def orderings(jobs: Mapping[Need, Sequence[Job]], reasons: Mapping[Need, str]) -
         finished = {
             system: [job.folder for job in found]
             for (system, where), found in jobs.items()
-            if where == benchmark and found and all(scores(job) is not None for job in found)
+            if where == benchmark and found and all(scored(job) is not None for job in found)
         }
         for better, worse in claims():
             missing = [system for system in (better, worse) if system not in finished]

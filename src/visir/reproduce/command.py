@@ -2,99 +2,39 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import shlex
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from visir import publications
 from visir.benchmarks import catalog as benchmarks
 from visir.benchmarks.base import without_partition
-from visir.benchmarks.manifest import read_manifest
 from visir.core.errors import ConfigError, nearest
 from visir.core.files import write_text
 from visir.experiment.ablation import Ablation, Row, read_ablation, systems
+from visir.experiment.config import Experiment
 from visir.experiment.shipped import find_config
+from visir.methods import catalog as methods
+from visir.methods.base import ConversionMethod
 from visir.publications import Publication, Table
-from visir.reproduce.budget import BUDGETS, Budget
+from visir.report.style import save
+from visir.reproduce.budget import BUDGETS
 from visir.reproduce.claims import LOOKED_AT, orderings
-from visir.reproduce.jobs import Job, Setup, jobs, obstacle, unique
-from visir.reproduce.outcome import Outcome, outcome
-from visir.reproduce.pretraining import pretrained
+from visir.reproduce.jobs import Setup
+from visir.reproduce.locks import FOLDER as LOCKS
+from visir.reproduce.locks import hold
+from visir.reproduce.places import TWIN_SEED, check_places, find_roots, start_file
+from visir.reproduce.planning import Need, Runs
 from visir.reproduce.protocols import benchmark_of
 from visir.reproduce.render import markdown, write_results
-from visir.reproduce.run import run_jobs
+from visir.reproduce.request import Request
 from visir.reproduce.sheet import Line, Results, Sheet, columns
-from visir.twin import write as write_twin
-from visir.twin.cameras import LAYOUTS
+from visir.reproduce.sweep import sweeps
 
-TWIN_SEED = 1
-ROOTS = {"sysu_mm01": "SYSU_MM01", "regdb": "REGDB", "llcm": "LLCM"}  # the environment variables of the shipped files
+NOTHING: Mapping[str, Path] = {}
+LISTED = "'visir list' shows all."
 
-
-@dataclass(frozen=True)
-class Request:
-    """What the user asks for; see the options of ``visir reproduce``."""
-
-    roots: tuple[Path, ...] = ()
-    twin: str | None = None
-    benchmarks: tuple[str, ...] = ()
-    draws: int | None = None
-    seeds: tuple[int, ...] = ()
-    settings: tuple[str, ...] = ()
-    pretrained: bool = False
-    devices: tuple[str, ...] = ()
-    parallel: int = 1
-    finished: bool = False
-    output: Path | None = None
-    document: Path | None = None
-
-
-Need = tuple[str, str]  # system, benchmark
-
-
-class Runs:
-    """The runs that are needed, by system and benchmark, and why others cannot be had."""
-
-    def __init__(self, setup: Setup) -> None:
-        self.setup = setup
-        self.jobs: dict[Need, list[Job]] = {}
-        self.reasons: dict[Need, str] = {}
-        self.failed: set[Need] = set()
-        self.comparable = setup.budget is None and not any(read_manifest(root) for root in setup.roots.values())
-
-    def want(self, ablation: Ablation, row: Row, benchmark: str, protocols: Iterable[str]) -> None:
-        """Plan the runs of one row on one benchmark."""
-        need = (ablation.system(row), benchmark)
-        if benchmark not in self.setup.roots:
-            self.reasons[need] = f"no folder of {benchmarks.find(benchmark).title} was given"
-        elif benchmark not in ablation.benchmarks(row):
-            self.reasons[need] = f"no experiment of it on {benchmarks.find(benchmark).title}"
-        else:
-            try:
-                self.jobs.setdefault(need, []).extend(jobs(ablation, row, benchmark, protocols, self.setup))
-            except ConfigError as error:
-                raise ConfigError(f"{need[0]} on {benchmarks.find(benchmark).title}: {error}") from error
-
-    def run(self, request: Request) -> None:
-        """Run what is missing, unless only finished runs are asked for."""
-        wanted = unique([job for found in self.jobs.values() for job in found])
-        failed: dict[Path, str] = {}
-        if not request.finished:
-            failed = run_jobs(wanted, devices=request.devices, parallel=request.parallel)
-        for need, found in self.jobs.items():
-            for job in found:
-                reason = obstacle(job)
-                if reason is not None:
-                    self.reasons[need] = reason
-                elif job.folder in failed:
-                    self.reasons[need] = f"not finished: {failed[job.folder]}"
-                    self.failed.add(need)
-        self.jobs = {need: unique(found) for need, found in self.jobs.items()}
-
-    def outcome(self, system: str, protocol: str) -> Outcome | None:
-        """The figures of a system by a protocol, if all of its runs are finished."""
-        return outcome(self.jobs.get((system, benchmark_of(protocol)), []), protocol)
+__all__ = ["Request", "run_ablation", "run_tables"]
 
 
 def run_tables(name: str, tables: Sequence[str], only: Sequence[str], request: Request) -> tuple[str, bool]:
@@ -112,31 +52,47 @@ def run_tables(name: str, tables: Sequence[str], only: Sequence[str], request: R
     Raises:
         ConfigError: an unknown publication, table, system or benchmark, or no data set at hand.
     """
-    chosen = list(_tables(name, tables))
+    request.check()
+    chosen = list(_tables(name, tuple(dict.fromkeys(tables))))
     known = systems()
-    for system in only:
-        if system not in known:
-            raise ConfigError(f"--system {system}: {nearest(system, known)}")
+    only = [_system(system, known) for system in only]
     wanted = _wanted(chosen, only)
+    if name == "all":
+        wanted |= _unprinted(known, only, {system for system, _ in wanted})
     for system in only:
         if system not in {name for name, _ in wanted}:
             raise ConfigError(f"--system {system}: no row of the chosen tables names it; 'visir ablate' runs any row.")
+    if not wanted:
+        raise ConfigError(f"{' '.join((name, *tables))}: visir runs none of these rows; docs/published.md shows them.")
     setup = _setup(request, {benchmark for _, benchmark in wanted}, default=f"reproduce-{name}")
-    runs = Runs(setup)
+    runs = Runs(setup, request, choose="--system")
     for (system, benchmark), protocols in wanted.items():
-        if system in known:
+        if request.benchmarks and benchmark not in request.benchmarks:
+            runs.reasons[system, benchmark] = "left out by --benchmark"
+        elif system in known:
             runs.want(*known[system], benchmark, protocols)
         else:
             runs.reasons[system, benchmark] = "not in this version of visir"
-    runs.run(request)
+    runs.run()
     results = Results(
         title="Results on the synthetic twin" if request.twin else f"Reproduction of {name}",
         facts=tuple(_facts(request, setup)),
         sheets=(*_summary(runs, chosen), *(_sheet(publication, table, runs, only) for publication, table in chosen)),
         orderings=tuple(orderings(runs.jobs, runs.reasons)),
-        command=_command(name, tables, only, request),
+        command=_command(["reproduce", name, *tables], "--system", only, request),
     )
     return _written(results, setup.output, request.document, runs)
+
+
+def _system(name: str, known: Collection[str]) -> str:
+    """The system of this name; hyphens of its method count as underscores."""
+    method, slash, row = name.partition("/")
+    plain = f"{method.replace('-', '_')}{slash}{row}"
+    if plain not in known:
+        family = [system for system in known if system.partition("/")[0] == plain.partition("/")[0]]
+        hint = nearest(plain, family or known, otherwise="" if family else LISTED)
+        raise ConfigError(f"--system: unknown system {name!r}. {hint}")
+    return plain
 
 
 def run_ablation(file: Path, only: Sequence[str], request: Request) -> tuple[str, bool]:
@@ -145,38 +101,47 @@ def run_ablation(file: Path, only: Sequence[str], request: Request) -> tuple[str
     Raises:
         ConfigError: also an unknown row.
     """
+    request.check()
     ablation = read_ablation(find_config(file))
     names = [row.name for row in ablation.rows]
     for row_name in only:
         if row_name not in names:
-            raise ConfigError(f"--row {row_name}: {nearest(row_name, names)}")
+            raise ConfigError(f"--row: unknown row {row_name!r}. {nearest(row_name, names)}")
     rows = [row for row in ablation.rows if not only or row.name in only]
-    chosen = [name for name in ablation.bases if not request.benchmarks or name in request.benchmarks]
-    named = {name: root for name in chosen if (root := _own_root(ablation, name)) is not None}
-    setup = _setup(request, set(chosen), default=f"ablation-{ablation.name}", named=named)
-    runs = Runs(setup)
+    bases = {name: _base(ablation, name) for name in ablation.bases}
+    named = {name: root for name, base in bases.items() if (root := _own_root(base)) is not None}
+    setup = _setup(request, set(ablation.bases), default=f"ablation-{ablation.name}", named=named)
+    runs = Runs(setup, request, choose="--row")
     protocols: dict[str, tuple[str, ...]] = {}
-    for benchmark in chosen:
+    for benchmark in (name for name in ablation.bases if not request.benchmarks or name in request.benchmarks):
+        protocols[benchmark] = bases[benchmark].benchmark.protocols or _default(benchmark)
         for row in rows:
             if benchmark in ablation.benchmarks(row):
-                experiment = ablation.experiment(row, benchmark)
-                protocols[benchmark] = experiment.benchmark.protocols or _default(benchmark)
                 runs.want(ablation, row, benchmark, protocols[benchmark])
-    runs.run(request)
+    runs.run()
     shown = [protocol for names in protocols.values() for protocol in names]
     lines = tuple(_ablation_line(ablation, row, shown, runs) for row in rows)
     sheet = Sheet(ablation.name, f"Rows of {Path(file).name}.", columns(shown), lines, comparable=runs.comparable)
-    results = Results(f"Ablation {ablation.name}", tuple(_facts(request, setup)), (sheet,))
-    return _written(results, setup.output, request.document, runs)
+    command = _command(["ablate", str(file)], "--row", only, request)
+    drawn = [] if ablation.figure is None else list(sweeps(ablation.figure, sheet))
+    results = Results(f"Ablation {ablation.name}", tuple(_facts(request, setup)), (sheet,), command=command)
+    said, complete = _written(results, setup.output, request.document, runs)
+    figures = [path for one in drawn for path in save(one, setup.output / "figures").values()]
+    return "\n".join([*map(str, figures), said]), complete
 
 
-def _own_root(ablation: Ablation, benchmark: str) -> Path | None:
-    row = next((row for row in ablation.rows if benchmark in ablation.benchmarks(row)), None)
-    if row is None:
-        return None
+def _base(ablation: Ablation, benchmark: str) -> Experiment:
     try:
-        return ablation.experiment(row, benchmark).root()
-    except ConfigError:  # none, or an environment variable that is not set
+        return ablation.experiment(Row("base"), benchmark)
+    except ConfigError as error:
+        raise ConfigError(f"{ablation.bases[benchmark]}: {error}") from error
+
+
+def _own_root(base: Experiment) -> Path | None:
+    """The folder that a base names; None when it names none, or an environment variable that is not set."""
+    try:
+        return base.root()
+    except ConfigError:
         return None
 
 
@@ -186,7 +151,8 @@ def _default(benchmark: str) -> tuple[str, ...]:
 
 def _ablation_line(ablation: Ablation, row: Row, shown: Sequence[str], runs: Runs) -> Line:
     system = ablation.system(row)
-    printed = {p: quotes[0].figures for p in shown if (quotes := publications.figures(system, p))}
+    known = shown if ablation.shipped else ()
+    printed = {p: quotes[0].figures for p in known if (quotes := publications.figures(system, p))}
     outcomes = {p: found for p in shown if (found := runs.outcome(system, p)) is not None}
     reasons = [runs.reasons[need] for need in runs.reasons if need[0] == system]
     return Line(row.name, system, printed, outcomes, reason="; ".join(dict.fromkeys(reasons)))
@@ -219,68 +185,40 @@ def _wanted(chosen: Sequence[tuple[Publication, Table]], only: Sequence[str]) ->
     return wanted
 
 
-def _setup(request: Request, needed: set[str], *, default: str, named: Mapping[str, Path] | None = None) -> Setup:
-    """``named``: benchmark -> the folder that a file of the user's own gives."""
+def _unprinted(
+    known: Mapping[str, tuple[Ablation, Row]], only: Sequence[str], printed: Collection[str]
+) -> dict[Need, list[str]]:
+    """The systems that no table prints, each on the first data set that it has an experiment on."""
+    found: dict[Need, list[str]] = {}
+    for system, (ablation, row) in known.items():
+        benchmark = next((name for name in ablation.benchmarks(row) if name in LOOKED_AT), None)
+        if system in printed or (only and system not in only) or benchmark is None:
+            continue
+        if not issubclass(methods.find(ablation.experiment(row, benchmark).method), ConversionMethod):
+            found[system, benchmark] = [LOOKED_AT[benchmark]]
+    return found
+
+
+def _setup(request: Request, needed: set[str], *, default: str, named: Mapping[str, Path] = NOTHING) -> Setup:
+    """``named``: benchmark -> the folder that a file of the user's own gives. Nothing is made yet."""
     for name in request.benchmarks:
         if name not in needed:
-            raise ConfigError(f"--benchmark {name}: {nearest(name, needed)}")
+            raise ConfigError(f"--benchmark: these rows are not on {name!r}. {nearest(name, needed)}")
     needed = {name for name in needed if not request.benchmarks or name in request.benchmarks}
     output = request.output or Path("runs") / (f"{default}-twin-{request.twin}" if request.twin else default)
-    roots = _twins(request, needed, output) if request.twin else _given(request, needed, named or {})
+    check_places(output, request.document)
     budget = BUDGETS.get(request.twin or "")
+    start = start_file(budget, output)
     return Setup(
         output=output,
-        roots=roots,
+        roots=find_roots(request, needed, named, output),
         draws=request.draws or (1 if request.twin else 10),
         seeds=request.seeds,
         settings=request.settings,
         pretrained=request.pretrained,
         budget=budget,
-        weights=_start(budget, output),
+        weights="scratch" if start is None else start.as_posix(),
     )
-
-
-def _start(budget: Budget | None, output: Path) -> str:
-    """The weights that rows start from within a budget; made at the first call."""
-    if budget is None or not budget.pretraining or budget.others is None:
-        return "scratch"
-    file = pretrained(
-        output / "pretrained",
-        name=budget.backbone,
-        height=budget.height,
-        width=budget.width,
-        images=2 * budget.images,
-        steps=budget.pretraining,
-        size=budget.others,
-    )
-    return file.as_posix()
-
-
-def _twins(request: Request, needed: set[str], output: Path) -> dict[str, Path]:
-    if request.roots:
-        raise ConfigError("--root and --twin: give one of them; a twin is made in the output folder.")
-    assert request.twin is not None
-    layouts = [layout for layout in LAYOUTS if layout in needed]
-    return {
-        layout: write_twin(output / "twins" / layout, layout=layout, size=request.twin, seed=TWIN_SEED)
-        for layout in layouts
-    }
-
-
-def _given(request: Request, needed: set[str], named: Mapping[str, Path]) -> dict[str, Path]:
-    found = {**named, **{benchmarks.recognise(root).name: root for root in request.roots}}
-    for name, variable in ROOTS.items():
-        if name in needed and os.environ.get(variable):
-            found.setdefault(name, Path(os.environ[variable]))
-    usable = {name: root for name, root in found.items() if name in needed}
-    if not usable:
-        titles = ", ".join(sorted(benchmarks.find(name).title for name in needed))
-        raise ConfigError(
-            f"no data set at hand: these rows need {titles}. Its authors give it on request (docs/data.md tells how to "
-            "get it and where its files go); then give --root DIR. Without it, --twin demo runs every row on a "
-            "synthetic twin."
-        )
-    return usable
 
 
 def _facts(request: Request, setup: Setup) -> Iterator[str]:
@@ -342,26 +280,22 @@ def _sheet(publication: Publication, table: Table, runs: Runs, only: Sequence[st
     )
 
 
-def _command(name: str, tables: Sequence[str], only: Sequence[str], request: Request) -> str:
-    words = ["visir", "reproduce", name, *tables]
-    words += [word for system in only for word in ("--system", system)]
-    words += ["--twin", request.twin] if request.twin else ["--root DIR"] * len(request.roots)
-    words += [word for benchmark in request.benchmarks for word in ("--benchmark", benchmark)]
-    words += ["--draws", str(request.draws)] if request.draws else []
-    words += ["--seeds", ",".join(map(str, request.seeds))] if request.seeds else []
-    words += [word for setting in request.settings for word in ("--set", setting)]
-    words += ["--pretrained"] if request.pretrained else []
-    words += ["--finished"] if request.finished else []
-    return " ".join(words)
+def _command(words: Sequence[str], choose: str, only: Sequence[str], request: Request) -> str:
+    chosen = [word for name in only for word in (choose, name)]
+    return shlex.join(["visir", *words, *chosen, *request.words()])
 
 
 def _written(results: Results, output: Path, document: Path | None, runs: Runs) -> tuple[str, bool]:
-    files = write_results(results, output)
-    if document is not None:
-        write_text(document, markdown(results))
-        files.append(document)
+    with hold(output / LOCKS / "results"):
+        for left in output.glob(".results.*.tmp"):  # of a process that was killed
+            left.unlink(missing_ok=True)
+        files = write_results(results, output)
+        if document is not None:
+            write_text(document, markdown(results))
+            files.append(document)
     said = "\n".join(f"{path}" for path in files)
     if runs.failed:
         rows = "1 row is" if len(runs.failed) == 1 else f"{len(runs.failed)} rows are"
         said += f"\n{rows} not finished; the same command goes on: {', '.join(sorted({n for n, _ in runs.failed}))}"
+        said += f"\n{runs.advice}" if runs.advice else ""
     return said, not runs.failed

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from visir.benchmarks import catalog as benchmarks
 from visir.benchmarks.base import without_partition
-from visir.core.errors import ConfigError
 from visir.experiment.ablation import Ablation, Row
-from visir.experiment.config import Experiment
+from visir.experiment.config import Experiment, build, overlaid
 from visir.experiment.evaluate import choose_protocols
 from visir.experiment.folder import RunFolder
+from visir.experiment.prepared import Preparation, converter, learns_from_conversions, with_images
 from visir.methods import catalog as methods
 from visir.reproduce.budget import Budget, within
 
@@ -28,12 +28,14 @@ class Job:
         experiment: complete, with its partition and seed.
         protocols: ids to evaluate, without partition.
         folder: of the run.
+        preparation: how the converted images that it learns from are made; None where it needs none.
     """
 
     system: str
     experiment: Experiment
     protocols: tuple[str, ...]
     folder: Path
+    preparation: Preparation | None = None
 
     @property
     def benchmark(self) -> str:
@@ -85,9 +87,24 @@ def jobs(ablation: Ablation, row: Row, benchmark: str, protocols: Iterable[str],
         for seed in setup.seeds or ablation.seeds:
             experiment = _experiment(ablation, row, benchmark, draw, seed, setup)
             choose_protocols(experiment, wanted)
-            name = f"{ablation.system(row).replace('/', '.')}-{benchmark}-{draw:02d}-seed{seed}-{_digest(experiment)}"
-            found.append(Job(ablation.system(row), experiment, wanted, setup.output / "runs" / name))
+            named = f"{benchmark}-{draw:02d}-seed{seed}"
+            folder = setup.output / "runs" / f"{ablation.system(row).replace('/', '.')}-{named}-{_digest(experiment)}"
+            needed = _preparation(experiment, named, setup)
+            if needed is not None:
+                experiment = with_images(experiment, needed.images)
+            found.append(Job(ablation.system(row), experiment, wanted, folder, needed))
     return found
+
+
+def _preparation(experiment: Experiment, named: str, setup: Setup) -> Preparation | None:
+    """The same for all rows on the same data, within the same budget."""
+    found = converter(experiment)
+    if found is None:
+        return None
+    if setup.budget is not None:
+        found = build(overlaid(found.resolved(), values=within(setup.budget, found)))
+    place = setup.output / "converters" / f"{found.method}-{named}-{_digest(found)}"
+    return Preparation(found, place / "run", place / "images")
 
 
 def _experiment(ablation: Ablation, row: Row, benchmark: str, draw: int, seed: int, setup: Setup) -> Experiment:
@@ -126,14 +143,11 @@ def scores(job: Job) -> Mapping[str, Any] | None:
 
 def obstacle(job: Job) -> str | None:
     """Why a job cannot be run with what is at hand, in a few words; None when it can."""
-    experiment = job.experiment
-    if getattr(experiment.options.stream, "converted", False):
-        try:
-            folder = experiment.converted()
-        except ConfigError:
-            folder = None
-        if folder is None:
-            return "needs the training images converted to the other modality: --set benchmark.converted=DIR"
+    if learns_from_conversions(job.experiment) and not job.experiment.benchmark.converted:
+        return (
+            "needs the training images converted to the other modality: --set benchmark.converted=DIR, or "
+            "benchmark.converter"
+        )
     return None
 
 
@@ -143,5 +157,5 @@ def unique(found: Sequence[Job]) -> list[Job]:
     for job in found:
         known = merged.get(job.folder)
         both = job.protocols if known is None else tuple(dict.fromkeys((*known.protocols, *job.protocols)))
-        merged[job.folder] = Job(job.system, job.experiment, both, job.folder)
+        merged[job.folder] = replace(job, protocols=both)
     return list(merged.values())

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from visir.benchmarks import catalog as benchmarks
 from visir.benchmarks.base import without_partition
+from visir.core.errors import EvaluationError
 from visir.evaluation.report import METRICS, Report, combine
 from visir.experiment.folder import RunFolder
 from visir.methods import catalog as methods
@@ -66,8 +68,20 @@ def outcome(jobs: Sequence[Job], protocol: str) -> Outcome | None:
     )
 
 
-def _report(job: Job, protocol: str) -> Report | None:
+def finished(job: Job) -> Mapping[str, Any] | None:
+    """What the evaluation left, if the job is finished and all of it can be read."""
     found = scores(job)
+    if found is None:
+        return None
+    try:
+        means = [value for report in found["reports"] for value in Report.from_dict(report).mean().values()]
+    except EvaluationError:
+        return None
+    return found if all(0 <= value <= 1 for value in means) else None
+
+
+def _report(job: Job, protocol: str) -> Report | None:
+    found = finished(job)
     if found is None:
         return None
     for report in found["reports"]:
@@ -78,7 +92,8 @@ def _report(job: Job, protocol: str) -> Report | None:
 
 def training_seconds(folder: Path) -> float:
     """Wall seconds of all training steps, from the log."""
-    return sum(float(line.get("seconds", 0.0)) for line in RunFolder(folder).read_log() if line.get("kind") == "step")
+    steps = [line.get("seconds") for line in RunFolder(folder).read_log() if line.get("kind") == "step"]
+    return float(sum(seconds for seconds in steps if isinstance(seconds, int | float)))
 
 
 def _reasons(jobs: Sequence[Job], report: Report) -> tuple[str, ...]:

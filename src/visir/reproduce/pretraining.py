@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from visir.core.batch import Batch
 from visir.core.draws import Augment, Stream, Unpaired
+from visir.core.errors import CheckpointError
 from visir.core.files import write_bytes
 from visir.engine.encoders import load_encoder
 from visir.experiment.config import build
@@ -79,7 +81,7 @@ METHOD = Pretraining
 
 
 def pretrained(folder: Path, *, name: str, height: int, width: int, images: int, steps: int, size: Size) -> Path:
-    """The file of pretrained weights, made first if need be; interrupted, it goes on where it stopped.
+    """The file of pretrained weights, made first if it is missing or damaged; interrupted, it goes on where it stopped.
 
     Args:
         folder: for the twin, the run and the file.
@@ -94,7 +96,7 @@ def pretrained(folder: Path, *, name: str, height: int, width: int, images: int,
         a safetensors file with timm's names, as ``with.weights`` takes it.
     """
     file = folder / f"{name}.safetensors"
-    if file.is_file():
+    if _whole(file):
         return file
     data = write(folder / "twin", layout="sysu_mm01", size=size, seed=SEED)
     epochs = min(10, steps)
@@ -108,9 +110,21 @@ def pretrained(folder: Path, *, name: str, height: int, width: int, images: int,
         },
         "train": {"epochs": epochs, "steps_per_epoch": max(1, steps // epochs), "workers": 1, "validate_every": 0},
     }
-    train(build(values), folder / "run")
+    try:
+        train(build(values), folder / "run")
+    except CheckpointError as error:  # of a single training, which has other options
+        said = str(error).replace(", or begin again with --fresh", "")
+        raise CheckpointError(f"{said} Remove {folder / 'run'} to begin it again.") from error
     network = load_encoder(folder / "run").network
     assert isinstance(network, AveragedBackbone)
     weights = {key: value.contiguous() for key, value in network.backbone.trunk.state_dict().items()}
     write_bytes(file, save(weights))
     return file
+
+
+def _whole(file: Path) -> bool:
+    """Whether the file is there and can be read to its end."""
+    try:
+        return bool(load_file(file))
+    except (OSError, SafetensorError):
+        return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import html
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from visir.core.files import write_text
@@ -26,15 +26,25 @@ COLUMNS = (
     "over_seeds",
 )
 REST = ("seeds", "seconds", "notes")
+FILES = tuple(f"results.{suffix}" for suffix in ("md", "csv", "tex", "html"))
 
 
 def write_results(results: Results, output: Path) -> list[Path]:
     """Write ``results.md``, ``.csv``, ``.tex`` and ``.html`` into a folder, each whole or not at all."""
     output.mkdir(parents=True, exist_ok=True)
-    texts = {"md": markdown(results), "csv": comma_separated(results), "tex": latex(results), "html": page(results)}
-    for suffix, text in texts.items():
-        write_text(output / f"results.{suffix}", text)
-    return [output / f"results.{suffix}" for suffix in texts]
+    texts = (markdown(results), comma_separated(results), latex(results), page(results))
+    for name, text in zip(FILES, texts, strict=True):
+        write_text(output / name, text)
+    return [output / name for name in FILES]
+
+
+def is_ours(path: Path, suffix: str = "") -> bool:
+    """Whether a file looks like one that :func:`write_results` wrote, of this suffix or else its own."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    return {".csv": f"{COLUMNS[0]},{COLUMNS[1]},", ".tex": NEEDED}.get(suffix or path.suffix, CELLS) in text
 
 
 Cells = tuple[list[str], list[list[str]]]
@@ -44,14 +54,17 @@ def _cells(sheet: Sheet, protocol: str, figures: Sequence[str]) -> Cells:
     """Head and rows of one protocol's part of a sheet: printed / ours (difference) for each figure."""
     head = ["row", *(NAMES.get(name, name) for name in figures), "± trials", "± seeds", "time", "notes"]
     rows = []
-    for line in sheet.lines:
+    for line in _shown(sheet, protocol):
         ours = line.outcomes.get(protocol)
-        if ours is None and protocol not in line.published:
-            continue
         cells = [_both(sheet, line, protocol, figure) for figure in figures]
         name = line.name + (f" [{line.system}]" if line.system and line.system != line.name else "")
         rows.append([name, *cells, *_spread(ours), "; ".join(line.notes(protocol))])
     return head, rows
+
+
+def _shown(sheet: Sheet, protocol: str) -> list[Line]:
+    """The rows that have a figure of this protocol."""
+    return [line for line in sheet.lines if protocol in line.outcomes or protocol in line.published]
 
 
 def _both(sheet: Sheet, line: Line, protocol: str, figure: str) -> str:
@@ -72,8 +85,10 @@ def _spread(ours: Outcome | None) -> list[str]:
     return [f"{ours.over_trials['rank1']:.2f} / {ours.over_trials['mAP']:.2f}", seeds, time]
 
 
+CELLS = "Each cell: printed / ours"
+NEEDED = "% needs \\usepackage{booktabs}"
 LEGEND = (
-    "Each cell: printed / ours (difference), in percent. '± trials' and '± seeds': deviation of our rank-1 / mAP over "
+    f"{CELLS} (difference), in percent. '± trials' and '± seeds': deviation of our rank-1 / mAP over "
     "trials or partitions, and over seeds. Time: training of one run."
 )
 
@@ -92,7 +107,7 @@ def _counted(orderings: Sequence[Ordering]) -> str:
 
 def markdown(results: Results) -> str:
     """The page as GitHub Markdown."""
-    lines = [f"# {results.title}", ""]
+    lines = [f"# {_marked(results.title)}", ""]
     if results.command:
         lines += [f"Made by `{results.command}`.", ""]
     lines += [*(f"- {fact}" for fact in results.facts), "", LEGEND, ""]
@@ -107,7 +122,7 @@ def markdown(results: Results) -> str:
             "",
         ]
     for sheet in results.sheets:
-        lines += [f"## {sheet.title}", "", sheet.caption, "", *(f"- {note}" for note in sheet.notes)]
+        lines += [f"## {_marked(sheet.title)}", "", sheet.caption, "", *(f"- {note}" for note in sheet.notes)]
         lines += [""] if sheet.notes else []
         for protocol, figures in sheet.columns.items():
             head, rows = _cells(sheet, protocol, figures)
@@ -124,9 +139,14 @@ def _label(sheet: Sheet, protocol: str) -> str:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     def joined(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+        return "| " + " | ".join(map(_marked, cells)) + " |"
 
     return [joined(head), "|" + "---|" * len(head), *map(joined, rows)]
+
+
+def _marked(text: str) -> str:
+    """Text that Markdown shows as it is, in one line."""
+    return "".join(f"\\{one}" if one in "\\`*<|" else one for one in " ".join(text.split("\n")))
 
 
 def _orderings(found: Sequence[Ordering]) -> Cells:
@@ -174,7 +194,7 @@ def _figure(sheet: Sheet, line: Line, protocol: str, figure: str) -> list[object
 
 def latex(results: Results) -> str:
     """One ``table`` environment for each table and protocol (package booktabs)."""
-    lines = [f"% {results.title}", *(f"% {fact}" for fact in results.facts), "% needs \\usepackage{booktabs}"]
+    lines = [f"% {results.title}", *(f"% {fact}" for fact in results.facts), NEEDED]
     for sheet in results.sheets:
         for protocol, figures in sheet.columns.items():
             head, rows = _cells(sheet, protocol, figures)
@@ -191,7 +211,11 @@ def latex(results: Results) -> str:
     return "\n".join(lines) + "\n"
 
 
-SPECIAL = {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "±": "$\\pm$"}
+SPECIAL = {
+    "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "±": "$\\pm$",
+    "<": "\\textless{}", ">": "\\textgreater{}", "|": "\\textbar{}",
+    "[": "{[}", "]": "{]}", "*": "{*}",  # behind a line's end they would be its arguments
+}  # fmt: skip
 
 
 def _escaped(text: str) -> str:
@@ -220,10 +244,9 @@ def page(results: Results) -> str:
     for sheet in results.sheets:
         body += [f"<h2>{html.escape(sheet.title)}</h2><p>{html.escape(sheet.caption)}</p>"]
         body += [f"<p>{html.escape(note)}</p>" for note in sheet.notes]
-        own: Mapping[str, bool] = {line.name: line.own for line in sheet.lines}
         for protocol, figures in sheet.columns.items():
             head, rows = _cells(sheet, protocol, figures)
-            classes = ["own" if own.get(row[0].split(" [")[0]) else "" for row in rows]
+            classes = ["own" if line.own else "" for line in _shown(sheet, protocol)]
             if rows:
                 body += [
                     f"<p><code>{html.escape(_label(sheet, protocol))}</code></p>",
