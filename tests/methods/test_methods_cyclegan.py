@@ -140,7 +140,7 @@ class TestTerms:
             ({"mapping": 0.0}, {"adversarial", "cycle", "discriminator"}),
             ({"cycle": 0.0, "mapping": 0.0}, {"adversarial", "discriminator"}),
         ],
-        ids=str,
+        ids=["cycle", "mapping", "both"],
     )
     def test_without_weight_are_left_out(self, changes: dict[str, float], left: set[str]) -> None:
         whole, method = made(), made(**changes)

@@ -66,6 +66,23 @@ class TestWhatLearnsFromWhat:
             "cycle": making,
         }
 
+    @pytest.mark.parametrize("tunes", [False, True])
+    def test_what_frozen_encoders_find(self, tunes: bool) -> None:
+        """Of made pictures that are given, encoders learn only in the steps that are for it; the pictures do else."""
+        method, exchange = exchanged(OFFICIAL, tunes=tunes)
+        given = exchange.swapped.detach().requires_grad_()
+        terms = method._found_again(dataclasses.replace(exchange, swapped=given), 1.0, 1.0)
+        found = {}
+        for name, term in terms.items():
+            gradient = torch.autograd.grad(term, given, retain_graph=True, allow_unused=True)[0]
+            found[name] = reached(method, term), gradient is not None and bool(gradient.abs().sum() > 0)
+        assert found == {
+            "made_identity": (set(), True),
+            "appearance_code": (set(), True),
+            "structure_code": ({"structure"}, False) if tunes else (set(), True),
+            "cycle": (MAKING, False) if tunes else ({"generator"}, True),  # through the structure, not the appearance
+        }
+
     @pytest.mark.parametrize("config", [SMALL, STRUCTURE], ids=["appearance", "structure"])
     def test_codes_are_compared_with_what_stays(self, config: DGNetConfig) -> None:
         """The wanted codes get no gradient: it equals that of a comparison with constants."""
@@ -239,6 +256,16 @@ class TestTerms:
         torch.testing.assert_close(terms["simple"], 5 * absolute_error(exchange.images, exchange.own))
         torch.testing.assert_close(terms["cross"], 5 * absolute_error(exchange.images, exchange.same))
         torch.testing.assert_close(terms["adversarial"], 2 * generator_loss(method.discriminator(exchange.swapped)))
+
+    def test_discriminator_compares_real_pictures_with_those_of_other_people(self) -> None:
+        method, exchange = exchanged(SMALL)
+        terms = method._judge(exchange)
+        real = exchange.images.clone().requires_grad_()
+        scores = method.discriminator(real)
+        wanted = discriminator_loss(scores, method.discriminator(exchange.swapped))
+        torch.testing.assert_close(terms["discriminator"], wanted)
+        torch.testing.assert_close(terms["penalty"], 0.01 * gradient_penalty(scores, real))
+        assert not exchange.images.requires_grad
 
     @pytest.mark.parametrize("config", [OFFICIAL, STRUCTURE], ids=["appearance", "structure"])
     def test_terms_are_computed_in_full_precision(self, config: DGNetConfig) -> None:
