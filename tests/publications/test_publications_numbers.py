@@ -171,7 +171,7 @@ def test_systems_whose_parts_are_told_apart():
         "base_derivative/b2",
         "ce2l/baseline",
         "d2rl/baseline",
-        "dgnet",
+        "baseline (dg-net)",
         "dfe/baseline",
         "deen/baseline",
     }
