@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -214,5 +215,5 @@ def test_rows_of_the_ablation(benchmark: str) -> None:
 @pytest.mark.parametrize("benchmark", ["sysu_mm01", "regdb"])
 def test_its_baseline_trains_as_bdtr_does(benchmark: str) -> None:
     own, theirs = (load(find_config(f"{name}/{benchmark}")) for name in ("ce2l", "bdtr"))
-    assert (own.benchmark, own.train) == (theirs.benchmark, theirs.train)
+    assert (replace(own.benchmark, converter=""), own.train) == (theirs.benchmark, theirs.train)
     assert own.options.recipe == theirs.options.recipe
