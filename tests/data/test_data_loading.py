@@ -9,8 +9,9 @@ from PIL import Image
 from visir.core.draws import Augment, IdentityBalanced, Pairs, Stream, Unpaired
 from visir.core.errors import ConfigError, DatasetError, ImageError
 from visir.core.types import ImageTable, Modality, Record
+from visir.data.converted import converted_images
 from visir.data.images import Preprocess, decode, prepare
-from visir.data.loading import Pictures, ahead, converted_images, images, sources
+from visir.data.loading import Pictures, ahead, images, sources
 
 EVERYTHING = Augment(0.5, 2, 0.5, 0.5, 0.3)
 
@@ -207,6 +208,43 @@ def test_converted_images_are_changed_apart(table, converted):
     real = [prepare([decode(table.file(row)) for row in part], one.preprocess) for part in rows]
     flipped = [(b.images - p).abs().amax((1, 2, 3)) > 0.1 for b, p in zip(batches, real, strict=True)]
     assert not torch.equal(torch.cat(mirrored), torch.cat(flipped))
+
+
+@pytest.mark.parametrize(("way", "half"), [("ir2v", slice(4, 8)), ("v2ir", slice(0, 4))])
+def test_one_direction_alone(table, converted, way, half):
+    plain = Augment(flip=0.0)
+    both = sources(table, {"main": Stream(Pairs(4), 16, 8, plain, converted=True)}, seed=5, converted=converted)
+    stream = Stream(Pairs(4), 16, 8, plain, converted=way)
+    own = converted_images(table, converted.root, stream.converts)
+    assert [path == "" for path in own.paths] == [m not in stream.converts for m in table.modality.tolist()]
+    found = sources(table, {"main": stream}, seed=5, converted=own)["main"].batch(3)
+    expected = both["main"].batch(3)
+    assert torch.equal(found.converted[half], expected.converted[half])
+    black = prepare([np.zeros((16, 8, 3), np.uint8)], Preprocess(16, 8))
+    others = torch.ones(8, dtype=torch.bool)
+    others[half] = False
+    torch.testing.assert_close(found.converted[others], black.expand(4, -1, -1, -1))
+
+
+def test_of_several_conversions_each_image_has_one(table, tmp_path):
+    for part in ("a", "b"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "conversion.json").write_text("{}")
+        for path in table.paths[: None if part == "a" else -1]:
+            (tmp_path / part / path).write_bytes(b"x")
+    (tmp_path / "c").mkdir()  # no conversion: nothing says so
+    found = converted_images(table, tmp_path)
+    parts = [path.split("/")[0] for path in found.paths]
+    assert [path.split("/", 1)[1] for path in found.paths] == list(table.paths)
+    assert abs(parts.count("a") - parts.count("b")) < len(table) / 2
+    assert parts[-1] == "a", "the only one"
+    assert converted_images(table, tmp_path).paths == found.paths
+
+
+def test_an_image_outside_of_the_data_set_is_not_its_own_conversion(table, tmp_path):
+    outside = replace(table, paths=(str(table.file(0)), *table.paths[1:]))
+    with pytest.raises(DatasetError, match=r"lies outside of it.*'visir data convert'"):
+        converted_images(outside, tmp_path)
 
 
 def test_missing_conversions_are_named(table, converted, tmp_path):

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +142,22 @@ def test_unpaired_images_start_over_only_when_used_up(counts, images):
         own = np.flatnonzero(table.modality == modality)
         for first in range(0, len(walked) - len(own) + 1, len(own)):
             assert np.array_equal(np.sort(walked[first : first + len(own)]), own)
+
+
+def test_unpaired_images_of_some_cameras():
+    table = table_of([(6, 6)] * 4)
+    camera = np.empty(len(table), np.int64)
+    for modality, first in ((Modality.VISIBLE, 1), (Modality.INFRARED, 3)):
+        camera[table.modality == modality] = first + np.arange(24) % 2
+    table = replace(table, camera=camera)
+    drawn = sampler(Unpaired(4, cameras=(1, 4)), table, seed=0)
+    assert drawn.steps_per_epoch == 3
+    rows = np.concatenate([drawn.rows(step) for step in range(3)])
+    assert np.array_equal(np.sort(rows), np.flatnonzero(np.isin(camera, (1, 4))))
+    with pytest.raises(
+        DatasetError, match="both modalities of cameras 1, 2 and 4 .* 0 infrared; .* give other cameras"
+    ):
+        sampler(Unpaired(4, cameras=(1, 2)), table, seed=0)
 
 
 def test_epochs_and_seeds_differ():

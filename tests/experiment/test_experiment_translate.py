@@ -19,8 +19,8 @@ from PIL import Image
 from visir.benchmarks import catalog
 from visir.core.errors import CheckpointError, ConfigError, DatasetError, EvaluationError, ImageError, StorageError
 from visir.core.types import Modality
+from visir.data.converted import converted_images
 from visir.data.images import decode, prepare, resize
-from visir.data.loading import converted_images
 from visir.engine.encoders import load_encoder
 from visir.evaluation.likeness import frechet_distance, mean_absolute_error, psnr, ssim
 from visir.experiment import translate

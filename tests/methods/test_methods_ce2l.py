@@ -135,6 +135,8 @@ def test_converted_images_are_asked_for_where_they_are_used() -> None:
         method = made(conversion=conversion)
         (stream,) = method.streams().values()
         assert stream == method.config.stream == dataclasses.replace(STREAM, converted=conversion)
+    (stream,) = made(direction="v2ir").streams().values()
+    assert stream.converted == "v2ir"
 
 
 @pytest.mark.parametrize(("given", "converted"), [({}, True), ({"with.conversion": False}, False)], ids=str)

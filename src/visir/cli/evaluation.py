@@ -20,6 +20,13 @@ def evaluate(
     fewer: Annotated[
         bool, typer.Option("--fewer", help="Combine fewer draws than the protocol has; said in the label.")
     ] = False,
+    converter: Annotated[
+        Path | None,
+        typer.Option(
+            help="Run of a network that converts, such as cyclegan: infrared images are also embedded as it makes them "
+            "visible. Writes scores-converted.json instead."
+        ),
+    ] = None,
     device: DeviceOption = None,
 ) -> None:
     """Score a trained run by the official protocols of its benchmark; writes scores.json and features.npz into it."""
@@ -29,12 +36,16 @@ def evaluate(
 
     experiments = [RunFolder(run).read_experiment() for run in runs]
     same_training(experiments)
-    per_run = [evaluate_run(run, root=root, protocols=protocols or (), device=device) for run in runs]
+    per_run = [
+        evaluate_run(run, root=root, protocols=protocols or (), device=device, converter=converter) for run in runs
+    ]
     if len(per_run) > 1:
         reports = [combine(list(rows), incomplete=fewer) for rows in zip(*per_run, strict=True)]
     else:
         reports = per_run[0]
     typer.echo(format_reports(reports, form.value))
+    if converter is not None:
+        typer.echo(f"Infrared images also as {converter} makes them visible.", err=True)
     if form is Format.table:
         for line in published(experiments[0], reports):
             typer.echo(line)

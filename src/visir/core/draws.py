@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from visir.core.types import Modality
+
+OneWay = Literal["ir2v", "v2ir"]
+
 
 @dataclass(frozen=True)
 class Pairs:
@@ -36,9 +40,13 @@ class IdentityBalanced:
 
 @dataclass(frozen=True)
 class Unpaired:
-    """``images`` visible and ``images`` infrared pictures, each modality shuffled by itself (translation networks)."""
+    """``images`` visible and ``images`` infrared pictures, each modality shuffled by itself (translation networks).
+
+    ``cameras``: only pictures of these cameras, such as one visible and one infrared camera; empty for all.
+    """
 
     images: int = 8
+    cameras: tuple[int, ...] = ()
     kind: Literal["unpaired"] = "unpaired"
 
 
@@ -71,12 +79,24 @@ class Augment:
 class Stream:
     """One kind of batch: how images are drawn, at which size, with which augmentation.
 
-    ``converted`` asks for every image also as it was converted to the other modality beforehand
-    (``benchmark.converted`` says where these images are); they are augmented apart.
+    ``converted`` asks for images also as they were converted to the other modality beforehand (``benchmark.converted``
+    says where these are; they are augmented apart): true for all, ``"ir2v"`` for infrared ones made visible alone,
+    ``"v2ir"`` for visible ones made infrared.
     """
 
     draw: Draw = field(default_factory=Pairs)
     height: int = 288
     width: int = 144
     augment: Augment = field(default_factory=Augment)
-    converted: bool = False
+    converted: bool | OneWay = False
+
+    @property
+    def converts(self) -> tuple[Modality, ...]:
+        """The modalities whose images are wanted converted, too.
+
+        >>> Stream(converted="ir2v").converts, Stream().converts
+        ((<Modality.INFRARED: 1>,), ())
+        """
+        if isinstance(self.converted, bool):
+            return tuple(Modality) if self.converted else ()
+        return (Modality.INFRARED,) if self.converted == "ir2v" else (Modality.VISIBLE,)

@@ -10,11 +10,10 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -23,9 +22,9 @@ from torch import Tensor
 
 from visir.core.batch import Batch
 from visir.core.draws import Stream
-from visir.core.errors import ConfigError, DatasetError
+from visir.core.errors import ConfigError
 from visir.core.seeds import derived_seed
-from visir.core.types import ByteArray, ImageTable, IntArray
+from visir.core.types import ByteArray, ImageTable, IntArray, Modality
 from visir.data.images import Preprocess, decode, normalise, resize
 from visir.data.sampling import sampler
 from visir.data.transforms import check, draw_changes
@@ -158,19 +157,21 @@ class Source:
         rows = self._rows.rows(step)
         modality = np.repeat(np.array([0, 1], np.int64), self._rows.joint // 2)
 
-        def changed(pictures: Pictures, modality: IntArray, seed: int) -> Tensor:
+        def changed(pictures: Pictures, modality: IntArray, seed: int, wanted: Sequence[int]) -> Tensor:
             changes = draw_changes(stream.augment, modality, stream.height, stream.width, seed=seed, step=step)
-            pixels = np.empty((len(rows), stream.height, stream.width, 3), np.uint8)
+            pixels = np.zeros((len(rows), stream.height, stream.width, 3), np.uint8)
             for out, row, place in zip(pixels, rows.tolist(), places.tolist(), strict=True):
-                changes.apply(place, pictures.read(row), out)
+                if modality[place] in wanted:
+                    changes.apply(place, pictures.read(row), out)
             return torch.from_numpy(pixels)
 
         index = torch.from_numpy(rows)
         labels = (self._labels[index], self._camera[index], self._modality[index])
         converted = None
         if self._converted is not None:
-            converted = changed(self._converted, 1 - modality, derived_seed(self._seed, "converted"))
-        packed = _Packed(changed(self._pictures, modality, self._seed), *labels, converted)
+            made = [1 - source for source in stream.converts]  # converted pictures have the other modality
+            converted = changed(self._converted, 1 - modality, derived_seed(self._seed, "converted"), made)
+        packed = _Packed(changed(self._pictures, modality, self._seed, tuple(Modality)), *labels, converted)
         return packed.pinned() if self._pin else packed
 
 
@@ -199,7 +200,8 @@ def sources(
         workers: threads that load ahead, for each stream; 0 loads when asked.
         cache_mib: bound of the decoded cache of this process, in MiB.
         pin: put batches into page-locked memory, for copies to a GPU that do not block.
-        converted: every image of ``table`` in the same row as :func:`converted_images` gives it, for streams that ask.
+        converted: images of ``table`` in the same rows, as :func:`visir.data.converted.converted_images` gives them,
+            for streams that ask; where a stream asks for one direction, the other half of its converted ones is black.
 
     Raises:
         ConfigError, DatasetError: as :func:`visir.data.sampling.sampler`; a stream asks for converted images and there
@@ -211,7 +213,7 @@ def sources(
     for stream in streams.values():
         check(stream.augment)
     sizes = {_read_size(stream) for stream in streams.values()}
-    asking = [name for name, stream in streams.items() if stream.converted]
+    asking = [name for name, stream in streams.items() if stream.converts]
     if asking and converted is None:
         raise ConfigError(
             f"stream {asking[0]}: learns from images converted to the other modality, and none were given. Name their "
@@ -229,7 +231,7 @@ def sources(
             world=world,
             workers=workers,
             pin=pin,
-            converted=made[_read_size(stream)] if stream.converted else None,
+            converted=made[_read_size(stream)] if stream.converts else None,
         )
         for name, stream in streams.items()
     }
@@ -238,33 +240,6 @@ def sources(
 def _read_size(stream: Stream) -> tuple[int, int]:
     """Height and width that pictures of the stream are read with."""
     return stream.height + stream.augment.enlarge, stream.width + stream.augment.enlarge
-
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
-
-
-def converted_images(table: ImageTable, folder: Path) -> ImageTable:
-    """The table whose row i is image i converted to the other modality.
-
-    Converted images lie below ``folder`` as the real ones below the table's root, with any image suffix.
-
-    Raises:
-        DatasetError: an image without a converted one; the first is named and all are counted.
-    """
-    paths, missing = [], []
-    for path in table.paths:
-        named = (Path(path), *(Path(path).with_suffix(suffix) for suffix in SUFFIXES))
-        found = next((one for one in named if (folder / one).is_file()), None)
-        if found is None:
-            missing.append(path)
-        else:
-            paths.append(found.as_posix())
-    if missing:
-        raise DatasetError(
-            f"{folder}: expected a converted image for each of the {len(table):,} training images; {len(missing):,} "
-            f"are missing, the first is that of {missing[0]}. Convert the same split of the same data set again."
-        )
-    return replace(table, root=folder, paths=tuple(paths), modality=1 - table.modality)
 
 
 def images(

@@ -208,12 +208,15 @@ class UnpairedSampler(Sampler):
 
     def __init__(self, draw: Unpaired, table: ImageTable, seed: int, rank: int, world: int) -> None:
         super().__init__(seed, draw.images, rank, world, key="stream.draw.images")
-        self._rows = {modality: np.flatnonzero(table.modality == modality) for modality in Modality}
+        drawn = np.isin(table.camera, draw.cameras) if draw.cameras else np.ones(len(table), np.bool_)
+        self._rows = {modality: np.flatnonzero(drawn & (table.modality == modality)) for modality in Modality}
         sizes = [len(rows) for rows in self._rows.values()]
         if min(sizes) < 1 or max(sizes) < draw.images:
+            of = f" of cameras {', '.join(map(str, draw.cameras))}" if draw.cameras else ""
             raise DatasetError(
-                f"{table.root}: expected images of both modalities and {draw.images} of the larger one for one batch, "
-                f"got {sizes[0]} visible and {sizes[1]} infrared; lower stream.draw.images."
+                f"{table.root}: expected images of both modalities{of} and {draw.images} of the larger one for one "
+                f"batch, got {sizes[0]} visible and {sizes[1]} infrared; lower stream.draw.images"
+                f"{', or give other cameras' if of else ''}."
             )
         self.steps_per_epoch = max(sizes) // draw.images
         self._round = functools.lru_cache(maxsize=4)(self._draw_round)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +15,9 @@ from visir import publications
 from visir.benchmarks import catalog as benchmarks
 from visir.benchmarks.base import without_partition
 from visir.core import config as core
+from visir.core.draws import Stream
 from visir.core.errors import ConfigError, nearest
+from visir.core.types import Modality
 from visir.methods import catalog
 from visir.methods.base import MethodConfig
 
@@ -35,6 +37,8 @@ class BenchmarkSection:
             that learn from them.
         converter: for the same methods, where ``converted`` is empty: the experiment, by file or short name, of the
             network that is trained first and makes them.
+        converter_per: one such network for all pictures (``modality``), or one for each pair of a visible and an
+            infrared camera (``camera_pair``), of which an image gets one.
     """
 
     name: str
@@ -44,6 +48,7 @@ class BenchmarkSection:
     protocols: tuple[str, ...] = ()
     converted: str = ""
     converter: str = ""
+    converter_per: Literal["modality", "camera_pair"] = "modality"
 
 
 @dataclass(frozen=True)
@@ -131,6 +136,12 @@ class Experiment:
         if not text:
             raise ConfigError("benchmark.root: expected the folder of the data set, got nothing. Give --root DIR.")
         return Path(text).expanduser()
+
+    def converts(self) -> tuple[Modality, ...]:
+        """The modalities whose training images the method wants converted to the other one, too."""
+        values = (getattr(self.options, one.name) for one in fields(self.options))
+        asked = {modality for value in values if isinstance(value, Stream) for modality in value.converts}
+        return tuple(sorted(asked))
 
     def converted(self) -> Path | None:
         """The folder of converted training images, None when the experiment names none."""

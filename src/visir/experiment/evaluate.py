@@ -16,7 +16,9 @@ from visir.benchmarks.base import Benchmark, Split, partition_of, without_partit
 from visir.core.errors import ConfigError, DatasetError, EvaluationError, nearest
 from visir.core.files import write_json
 from visir.core.types import ImageTable
+from visir.engine.conversion import with_conversions
 from visir.engine.embedder import Embedder
+from visir.engine.encoders import load_encoder
 from visir.engine.runtime import choose_device
 from visir.evaluation.evaluate import evaluate_many
 from visir.evaluation.protocol import Protocol
@@ -34,6 +36,7 @@ def evaluate_run(
     device: str | None = None,
     facts: Mapping[str, Any] | None = None,
     comparisons: Mapping[str, Sequence[Report]] | None = None,
+    converter: Path | None = None,
 ) -> list[Report]:
     """Embed the test images once, score them by every protocol asked for, and leave features.npz and scores.json.
 
@@ -44,19 +47,29 @@ def evaluate_run(
         device: None for a GPU where there is one.
         facts: single values to keep beside the scores.
         comparisons: label -> scores of something else on the same images, to keep beside ours.
+        converter: run of a network that converts pictures; infrared images are then also embedded as it makes them
+            visible (:class:`visir.engine.conversion.WithConversions`), and what is left has names of its own,
+            features-converted.npz and scores-converted.json.
 
     Raises:
         ConfigError: not a run folder, or a protocol that the benchmark does not have.
-        CheckpointError: nothing trained in it yet.
+        CheckpointError: nothing trained in it yet, or a converter that does not convert.
     """
     folder = RunFolder(run)
     experiment = folder.read_experiment()
     table = read_test(experiment, root)
     chosen = choose_protocols(experiment, protocols)
-    embedder = Embedder.open(run, device=choose_device(device))
+    encoder = load_encoder(run)
+    if converter is not None:
+        encoder = with_conversions(encoder, load_encoder(converter))
+    embedder = Embedder(encoder.network, encoder.preprocess, encoder.fingerprint, device=choose_device(device))
     features = embedder.embed_table(table)
     reports = evaluate_many(features, table, chosen, distance=embedder.distance)
-    save_features(folder.features, features, replace(table, root=table.root.absolute()))
+    features_file, scores_file = folder.features, folder.scores
+    if converter is not None:
+        features_file, scores_file = folder.converted_features, folder.converted_scores
+        facts = {**(facts or {}), "converter": encoder.about["converter"]}
+    save_features(features_file, features, replace(table, root=table.root.absolute()))
     scores = {
         **(facts or {}),
         **_warnings(folder, experiment, root, table),
@@ -64,7 +77,7 @@ def evaluate_run(
         "reports": [report.as_dict() for report in reports],
         "comparisons": {k: [one.as_dict() for one in v] for k, v in (comparisons or {}).items()},
     }
-    write_json(folder.scores, scores)
+    write_json(scores_file, scores)
     return reports
 
 

@@ -63,10 +63,21 @@ class RunFolder:
         return self.path / "scores.json"
 
     @property
+    def converted_features(self) -> Path:
+        """Features of the test images, the infrared ones also as a converter makes them visible."""
+        return self.path / "features-converted.npz"
+
+    @property
+    def converted_scores(self) -> Path:
+        """Scores of these."""
+        return self.path / "scores-converted.json"
+
+    @property
     def results(self) -> tuple[Path, ...]:
         """What is made from the trained weights, and goes with them."""
         names = ("features-untrained.npz", "report.html", "figures")
-        return (self.encoder, self.features, self.scores, *(self.path / name for name in names))
+        files = (self.features, self.scores, self.converted_features, self.converted_scores)
+        return (self.encoder, *files, *(self.path / name for name in names))
 
     def forget_results(self) -> None:
         """Remove what an earlier state of the weights gave, so that nothing old is taken for new."""

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any, Literal
 
-from visir.core.draws import Stream
+import numpy as np
+
+from visir.benchmarks import catalog as benchmarks
+from visir.core.draws import Stream, Unpaired
 from visir.core.errors import ConfigError
+from visir.core.types import Modality
 from visir.engine.runtime import start
 from visir.experiment.config import Experiment, load
+from visir.experiment.quality import WAYS
 from visir.experiment.shipped import find_config
 from visir.experiment.train import train
 from visir.experiment.translate import convert_images
@@ -24,30 +31,57 @@ class Preparation:
         experiment: of the network that converts, on the same data.
         run: where it is trained.
         images: where the converted images go.
+        direction: ``ir2v``, ``v2ir`` or ``both``: the ones that are wanted.
+        per: ``modality`` for one network; ``camera_pair`` for one for each pair of a visible and an infrared camera,
+            in folders ``cameras-<visible>-<infrared>`` below ``run`` and ``images``.
     """
 
     experiment: Experiment
     run: Path
     images: Path
+    direction: str = "both"
+    per: Literal["modality", "camera_pair"] = "modality"
 
     def make(self, *, device: str | None = None) -> None:
-        """Train the network and convert the training images; what is there already is not made again.
+        """Train the networks and convert the training images; what is there already is not made again.
 
         Raises:
             VisirError: as :func:`visir.experiment.train.train` and :func:`visir.experiment.translate.convert_images`.
         """
-        train(self.experiment, self.run, device=device)
-        with start(device or "auto") as runtime:
-            if runtime.main:
-                convert_images(self.run, self.images, device=device)
-            runtime.barrier()
+        for experiment, run, images in self._parts():
+            train(experiment, run, device=device)
+            with start(device or "auto") as runtime:
+                if runtime.main:
+                    convert_images(run, images, direction=self.direction, device=device)
+                runtime.barrier()
+
+    def _parts(self) -> list[tuple[Experiment, Path, Path]]:
+        """Each network: its experiment, its run, and the folder of what it converts."""
+        if self.per == "modality":
+            return [(self.experiment, self.run, self.images)]
+        section = self.experiment.benchmark
+        table = benchmarks.find(section.name).read(self.experiment.root(), section.split, section.draw)
+        seen = {modality: np.unique(table.camera[table.modality == modality]).tolist() for modality in Modality}
+        found = []
+        for pair in itertools.product(seen[Modality.VISIBLE], seen[Modality.INFRARED]):
+            name = f"cameras-{pair[0]}-{pair[1]}"
+            found.append((_restricted(self.experiment, pair), self.run / name, self.images / name))
+        return found
 
 
-def learns_from_conversions(experiment: Experiment) -> bool:
-    """Whether a stream of the method asks for converted images."""
-    options = experiment.options
-    streams = [value for one in fields(options) if isinstance(value := getattr(options, one.name), Stream)]
-    return any(stream.converted for stream in streams)
+def _restricted(experiment: Experiment, cameras: tuple[int, ...]) -> Experiment:
+    """The experiment on pictures of these cameras alone."""
+    changes: dict[str, Any] = {}
+    for one in fields(experiment.options):
+        value = getattr(experiment.options, one.name)
+        if isinstance(value, Stream) and isinstance(value.draw, Unpaired):
+            changes[one.name] = replace(value, draw=replace(value.draw, cameras=cameras))
+    if not changes:
+        raise ConfigError(
+            f"benchmark.converter_per: expected 'modality' for {experiment.method}, whose streams draw people: only "
+            "draws of kind 'unpaired' can be restricted to a pair of cameras."
+        )
+    return replace(experiment, options=replace(experiment.options, **changes))
 
 
 def converter(experiment: Experiment) -> Experiment | None:
@@ -57,7 +91,7 @@ def converter(experiment: Experiment) -> Experiment | None:
         ConfigError: ``benchmark.converter`` names no experiment of a network that converts.
     """
     section = experiment.benchmark
-    if not learns_from_conversions(experiment) or section.converted or not section.converter:
+    if not experiment.converts() or section.converted or not section.converter:
         return None
     made = load(find_config(Path(section.converter)))
     if not issubclass(catalog.find(made.method), ConversionMethod):
@@ -85,9 +119,16 @@ def prepared(experiment: Experiment, run: Path, *, device: str | None = None) ->
     found = converter(experiment)
     if found is None:
         return experiment
-    conversion = Preparation(found, run / "converter", run / "converted")
+    conversion = preparation(experiment, found, run / "converter", run / "converted")
     conversion.make(device=device)
     return with_images(experiment, conversion.images)
+
+
+def preparation(experiment: Experiment, converter: Experiment, run: Path, images: Path) -> Preparation:
+    """How ``converter`` makes what ``experiment`` asks for, in these two places."""
+    wanted = experiment.converts()
+    direction = "both" if len(wanted) > 1 else next(way for way, source in WAYS.items() if source in wanted)
+    return Preparation(converter, run, images, direction, experiment.benchmark.converter_per)
 
 
 def with_images(experiment: Experiment, images: Path) -> Experiment:

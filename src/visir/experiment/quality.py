@@ -16,8 +16,9 @@ from visir.core.colours import LUMA
 from visir.core.errors import DatasetError, EvaluationError
 from visir.core.progress import progress
 from visir.core.types import ByteArray, FloatArray, ImageTable, IntArray, Modality
+from visir.data.converted import SUFFIXES
 from visir.data.images import Preprocess, decode, normalise, resize
-from visir.data.loading import SUFFIXES, ahead
+from visir.data.loading import ahead
 from visir.evaluation.likeness import WINDOW, Moments, mean_absolute_error, psnr, ssim
 from visir.nets.handcrafted import Hog
 

@@ -13,7 +13,8 @@ from visir.core.config import digest
 from visir.core.errors import CheckpointError, ConfigError, TrainingError
 from visir.core.progress import Progress, progress
 from visir.core.types import ImageTable
-from visir.data.loading import converted_images, sources
+from visir.data.converted import converted_images
+from visir.data.loading import sources
 from visir.data.sampling import usable
 from visir.engine import checkpoint
 from visir.engine.build import build
@@ -109,7 +110,7 @@ def _claim(folder: RunFolder, experiment: Experiment, *, fresh: bool) -> None:
 
 def _digest(table: ImageTable) -> str:
     """Names the training images by their places below the root, labels and sizes; the root itself may move."""
-    sizes = [table.file(i).stat().st_size for i in range(len(table))]
+    sizes = [table.file(i).stat().st_size if path else 0 for i, path in enumerate(table.paths)]
     return digest([list(table.paths), table.identity.tolist(), table.camera.tolist(), sizes])
 
 
@@ -132,7 +133,8 @@ class Training:
         self.validation = self._read_validation()
         settings = experiment.train
         folder_of_converted = experiment.converted()
-        self.converted = None if folder_of_converted is None else converted_images(table, folder_of_converted)
+        asked = experiment.converts()
+        self.converted = converted_images(table, folder_of_converted, asked) if folder_of_converted and asked else None
         self.sources = sources(
             table,
             {} if isinstance(method, FittedMethod) else method.streams(),

@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, cast, get_args
 
@@ -19,10 +19,12 @@ from torch import Tensor
 from visir.benchmarks import catalog as benchmarks
 from visir.benchmarks.manifest import read_manifest
 from visir.core.config import digest
+from visir.core.draws import Stream, Unpaired
 from visir.core.errors import CheckpointError, ConfigError, DatasetError, EvaluationError, StorageError, nearest
 from visir.core.files import write_json
 from visir.core.progress import progress
 from visir.core.types import ByteArray, ImageTable, IntArray, Modality
+from visir.data.converted import PROVENANCE
 from visir.data.images import Preprocess, decode, encode_png, normalise, resize
 from visir.data.loading import ahead
 from visir.engine.encoders import Encoder, load_encoder
@@ -35,7 +37,7 @@ from visir.methods import catalog
 from visir.methods.base import ConversionMethod
 
 Direction = Literal["both", "ir2v", "v2ir"]
-PROVENANCE, QUALITY = "conversion.json", "quality.json"
+QUALITY = "quality.json"
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class Conversion:
     Attributes:
         folder: where the converted pictures are.
         about: what ``conversion.json`` in it says: converter (fingerprint), method, experiment (digest), benchmark,
-            split, draw, direction, images of each direction, size at which the network works, complete.
+            split, draw, direction, cameras (none for all), images of each direction, size at which the network works,
+            complete.
         quality: direction -> ``converted`` and ``unconverted`` -> likeness to the truth; empty where none is known.
     """
 
@@ -77,7 +80,8 @@ def convert_images(
     included, and ends in the same bytes (on one kind of device). ``conversion.json`` says what made them and whether
     they are complete. A few batches are in memory at once.
 
-    The draw is the run's own: of RegDB another one would show the network its test people.
+    The draw is the run's own: of RegDB another one would show the network its test people. So are the cameras: a run
+    that learnt from pictures of some cameras (``with.stream.draw.cameras``) converts those of the same cameras.
 
     Args:
         run: trained run of a conversion method.
@@ -104,7 +108,9 @@ def convert_images(
     where = root if root is not None else experiment.root()
     table = benchmarks.find(experiment.benchmark.name).read(where, chosen, experiment.benchmark.draw)
     _check_place(output, table.root)
-    rows = {way: np.flatnonzero(table.modality == WAYS[way]) for way in ways}
+    cameras = _cameras(experiment)
+    known = np.isin(table.camera, cameras) if cameras else np.ones(len(table), np.bool_)
+    rows = {way: np.flatnonzero(known & (table.modality == WAYS[way])) for way in ways}
     targets = _targets(table, output)
     true, place = _truth(table, np.concatenate(list(rows.values())), where, truth), choose_device(device)
     encoder = load_encoder(run)
@@ -131,6 +137,13 @@ def _experiment(folder: RunFolder) -> Experiment:
             "which gives vectors; 'visir embed' writes those."
         )
     return experiment
+
+
+def _cameras(experiment: Experiment) -> tuple[int, ...]:
+    """The cameras whose pictures the network learnt from; empty for all."""
+    values = (getattr(experiment.options, one.name) for one in fields(experiment.options))
+    draws = [value.draw for value in values if isinstance(value, Stream)]
+    return tuple(sorted({camera for draw in draws if isinstance(draw, Unpaired) for camera in draw.cameras}))
 
 
 def _judged(output: Path, task: Mapping[str, Any], judged: Callable[[], Quality], truth: Mapping[int, Path]) -> Quality:
@@ -208,6 +221,7 @@ def _task(
         "split": split,
         "draw": experiment.benchmark.draw,
         "direction": direction,
+        "cameras": list(_cameras(experiment)),
         "images": {way: len(own) for way, own in rows.items()},
         "size": [encoder.preprocess.height, encoder.preprocess.width],
         "originals": digest([list(table.paths), sizes]),

@@ -33,7 +33,7 @@ class CE2LConfig(MethodConfig):
 
     Attributes:
         backbone: ``alexnet`` (see :mod:`visir.nets.alexnet`), or any timm name, averaged over the image.
-        stream: its ``converted`` follows ``conversion``, whatever it is given as.
+        stream: its ``converted`` follows ``conversion`` and ``direction``, whatever it is given as.
         conversion: learn from converted images too.
         direction: which converted images: infrared made visible ("ir2v"), visible made infrared ("v2ir"), or both.
         smoothing: epsilon of label smoothing, for converted images alone; 0 for hard labels.
@@ -75,7 +75,8 @@ class CE2LConfig(MethodConfig):
             raise ValueError("smoothing must be at least 0 and at most 1")
         if not 0 <= self.dropout < 1:
             raise ValueError("dropout must be at least 0 and below 1")
-        object.__setattr__(self, "stream", replace(self.stream, converted=self.conversion))
+        asked = True if self.direction == "both" else self.direction
+        object.__setattr__(self, "stream", replace(self.stream, converted=asked if self.conversion else False))
 
 
 @dataclass(frozen=True, eq=False)

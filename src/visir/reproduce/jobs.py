@@ -14,7 +14,7 @@ from visir.experiment.ablation import Ablation, Row
 from visir.experiment.config import Experiment, build, overlaid
 from visir.experiment.evaluate import choose_protocols
 from visir.experiment.folder import RunFolder
-from visir.experiment.prepared import Preparation, converter, learns_from_conversions, with_images
+from visir.experiment.prepared import Preparation, converter, preparation, with_images
 from visir.methods import catalog as methods
 from visir.reproduce.budget import Budget, within
 
@@ -103,8 +103,10 @@ def _preparation(experiment: Experiment, named: str, setup: Setup) -> Preparatio
         return None
     if setup.budget is not None:
         found = build(overlaid(found.resolved(), values=within(setup.budget, found)))
-    place = setup.output / "converters" / f"{found.method}-{named}-{_digest(found)}"
-    return Preparation(found, place / "run", place / "images")
+    made = preparation(experiment, found, Path("run"), Path("images"))
+    kind = "" if (made.direction, made.per) == ("both", "modality") else f"-{made.direction}-per-{made.per}"
+    place = setup.output / "converters" / f"{found.method}-{named}-{_digest(found)}{kind}"
+    return replace(made, run=place / made.run, images=place / made.images)
 
 
 def _experiment(ablation: Ablation, row: Row, benchmark: str, draw: int, seed: int, setup: Setup) -> Experiment:
@@ -143,7 +145,7 @@ def scores(job: Job) -> Mapping[str, Any] | None:
 
 def obstacle(job: Job) -> str | None:
     """Why a job cannot be run with what is at hand, in a few words; None when it can."""
-    if learns_from_conversions(job.experiment) and not job.experiment.benchmark.converted:
+    if job.experiment.converts() and not job.experiment.benchmark.converted:
         return (
             "needs the training images converted to the other modality: --set benchmark.converted=DIR, or "
             "benchmark.converter"
