@@ -187,3 +187,48 @@ def test_a_twin_never_overwrites(visir, tmp_path):
     refused(visir("data", "make", tmp_path, "--size", "tiny"), str(tmp_path))
     assert files(tmp_path) == ["mine.txt"]
     refused(visir("data", "make", tmp_path / "new", "--size", "small"), "small")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("train",), "visir: missing argument 'config'; 'visir train -h' tells what it takes."),
+        (("train", "dfe/sysu_mm01", "--bogus"), "visir: no such option: --bogus; 'visir train -h' tells"),
+        (("trian",), "visir: no such command 'trian'; did you mean 'train'; 'visir -h' tells"),
+        (("reproduce", "dfe", "--parallel", "0"), "visir: invalid value for '--parallel'"),
+        (("reproduce", "dfe", "--seeds"), "visir: Option '--seeds' requires an argument."),
+    ],
+)
+def test_a_wrong_command_line_gets_one_sentence(visir, words, told):
+    outcome = visir(*words)
+    assert outcome.code == 2
+    assert outcome.err.startswith(told)
+    assert outcome.err.count("\n") == 1
+    assert not outcome.out
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "expected 'key: value' lines; the file is empty."),
+        ("method: dfe\nwith: [1,\n", ", line 3: expected YAML, got: "),
+        ("just words\n", "expected 'key: value' lines, got 'just words'."),
+    ],
+)
+def test_a_damaged_experiment_file_is_told_with_its_line(visir, tmp_path, text, told):
+    (tmp_path / "one.yaml").write_text(text)
+    outcome = visir("train", tmp_path / "one.yaml")
+    assert outcome.code == 2
+    assert told in outcome.err
+    assert outcome.err.count("\n") == 1
+
+
+def test_an_interrupted_command_says_that_it_stopped(visir, monkeypatch):
+    from visir.experiment import config
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(config, "load", interrupted)
+    outcome = visir("train", "dfe/sysu_mm01")
+    assert (outcome.code, outcome.err) == (130, "visir: stopped; what was finished is kept.\n")

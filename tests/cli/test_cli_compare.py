@@ -102,7 +102,7 @@ def test_what_cannot_be_compared(visir, folder, tmp_path):
     refused(visir("compare", folder / "a1", tmp_path / "bare"), f"Run: visir evaluate {tmp_path / 'bare'}")
     refused(visir("compare", folder / "a1", folder / "c", "--protocol", ALL), "not all runs")
     refused(visir("compare", folder / "a1", folder / "b1", "--device", "abacus"), "abacus")
-    assert "Missing argument" in visir("compare").err
+    assert "missing argument" in visir("compare").err
     for wrong in (("--resamples", 3), ("--format", "html"), ("--against",)):
         outcome = visir("compare", folder / "a1", folder / "b1", *wrong)
         assert outcome.code == 2

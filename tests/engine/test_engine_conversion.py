@@ -52,9 +52,7 @@ def test_infrared_images_are_the_mean_of_both_and_visible_ones_stay() -> None:
 def test_what_does_not_fit_is_told() -> None:
     vectors, pictures = encoder(Means(), "agw"), encoder(Turned(), "cyclegan")
     for pair in ((vectors, vectors), (pictures, pictures), (pictures, vectors)):
-        with pytest.raises(
-            CheckpointError, match="expected an encoder that gives vectors and the run of a"
-        ):
+        with pytest.raises(CheckpointError, match="expected an encoder that gives vectors and the run of a"):
             with_conversions(*pair)
     manhattan = Means()
     manhattan.distance = "manhattan"  # type: ignore[assignment]

@@ -7,6 +7,7 @@ import sys
 import warnings
 
 import typer
+from typer.exceptions import TyperException
 
 from visir.cli import comparing, converting, data, evaluation, gallery, reproducing, training
 from visir.core.errors import VisirError
@@ -57,16 +58,32 @@ def _warn(message: Warning | str, *_: object, **__: object) -> None:
     typer.echo(f"warning: {message}", err=True)
 
 
+def _usage(error: TyperException) -> str:
+    """What is wrong with a command line, in one sentence, and where its help is."""
+    told = " ".join(error.format_message().split()).rstrip(".")
+    context = getattr(error, "ctx", None)
+    if context is None:
+        return f"{told}."
+    told = f"{told[:1].lower()}{told[1:]}".replace(". Did", "; did").removesuffix("?")
+    return f"{told}; '{context.command_path} -h' tells what it takes."
+
+
 def main() -> None:
     """Run the command line: 0 when all went well, 2 for anything the user can mend, 130 when interrupted."""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin while they wait cost a busy machine most
     warnings.showwarning = _warn
     try:
-        app()
-    except SystemExit as stop:
-        if stop.code == INTERRUPTED:  # typer has caught the key and says nothing
-            typer.echo("visir: stopped; what was finished is kept.", err=True)
-        raise
+        code = app(prog_name="visir", standalone_mode=False)  # else typer says what is wrong in a box of five lines
+        if code == INTERRUPTED:  # typer has caught the key and says nothing
+            raise KeyboardInterrupt
+        sys.exit(code if isinstance(code, int) else 0)
+    except TyperException as error:
+        if str(error).strip():  # nothing to say: the help, which is shown already where no command is given
+            typer.echo(f"visir: {_usage(error)}", err=True)
+        sys.exit(2)
+    except (typer.Abort, KeyboardInterrupt):
+        typer.echo("visir: stopped; what was finished is kept.", err=True)
+        sys.exit(INTERRUPTED)
     except VisirError as error:
         typer.echo(f"visir: {error}", err=True)
         sys.exit(2)

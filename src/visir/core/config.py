@@ -133,11 +133,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such configuration file.") from error
+    except yaml.MarkedYAMLError as error:
+        where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(f"{path}{where}: expected YAML, got: {error.problem or error.context}.") from error
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(f"{path}: expected a readable YAML file, got: {first}.") from error
+    if content is None:
+        raise ConfigError(f"{path}: expected 'key: value' lines; the file is empty.")
     if not isinstance(content, dict):
-        raise ConfigError(f"{path}: expected 'key: value' lines, got {type(content).__name__}.")
+        raise ConfigError(f"{path}: expected 'key: value' lines, got {str(content)[:40]!r}.")
     return content
 
 
