@@ -97,6 +97,16 @@ def test_a_setting_that_does_not_fit_some_rows_names_them(setting: str, message:
     assert left(tmp_path) == []
 
 
+def test_a_network_that_is_not_there_is_told_before_any_row_runs(tmp_path: Path) -> None:
+    for run in (
+        lambda request: run_tables("dfe", ("table1",), ("dfe/full",), request),
+        lambda request: run_ablation(Path("dfe/ablation"), ("full",), request),
+    ):
+        with pytest.raises(ConfigError, match="dfe/full on .*: unknown backbone 'zzz'"):
+            run(Request(twin="tiny", settings=("with.backbone=zzz",)))
+    assert left(tmp_path) == []
+
+
 def test_rows_that_nothing_runs(tmp_path: Path, tiny_regdb: Path) -> None:
     for words, message in {
         ("collected", "llcm-released"): "collected llcm-released: visir runs none of these rows",

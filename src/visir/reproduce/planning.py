@@ -6,10 +6,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from visir.benchmarks import catalog as benchmarks
 from visir.benchmarks.manifest import read_manifest
 from visir.core.errors import ConfigError
 from visir.experiment.ablation import Ablation, Row
+from visir.methods import catalog as methods
 from visir.reproduce.jobs import Job, Setup, jobs, obstacle, unique
 from visir.reproduce.outcome import Outcome, finished, outcome
 from visir.reproduce.places import TWIN, make_start, make_twin, name_data
@@ -47,7 +50,10 @@ class Runs:
             self.reasons[need] = f"no experiment of it on {benchmarks.find(benchmark).title}"
         else:
             try:
-                self.jobs.setdefault(need, []).extend(jobs(ablation, row, benchmark, protocols, self.setup))
+                found = self.jobs.setdefault(need, [])
+                found += jobs(ablation, row, benchmark, protocols, self.setup)
+                if self.setup.settings and not self.request.finished:
+                    _check_built(found[-1])
             except ConfigError as error:
                 del self.jobs[need]
                 self._misfits[need] = (ablation, row, error)
@@ -145,6 +151,16 @@ class Runs:
     def outcome(self, system: str, protocol: str) -> Outcome | None:
         """The figures of a system by a protocol, if all of its runs are finished."""
         return outcome(self.jobs.get((system, benchmark_of(protocol)), []), protocol)
+
+
+def _check_built(job: Job) -> None:
+    """Raise ConfigError where a setting names a network, or a size for it, that the method cannot be built with.
+
+    It is built without memory for weights, so that this is told before hours of other rows.
+    """
+    options = replace(job.experiment.options, weights="scratch")
+    with torch.device("meta"):
+        methods.find(job.experiment.method)(options, 8)
 
 
 def _data(job: Job) -> str:
