@@ -37,7 +37,7 @@ def of(parameter: str) -> str:
 
 def reached(loss: Tensor, method: AlignGAN) -> set[str]:
     """The parts of the method that the loss has a gradient in."""
-    named = dict(method.named_parameters())
+    named = {name: p for name, p in method.named_parameters() if p.requires_grad}
     gradients = torch.autograd.grad(loss, list(named.values()), allow_unused=True, retain_graph=True)
     return {of(name) for name, g in zip(named, gradients, strict=True) if g is not None and g.abs().sum() > 0}
 

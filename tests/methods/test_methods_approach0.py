@@ -102,7 +102,8 @@ def moved(loss: Tensor, parts: dict[str, nn.Module]) -> set[str]:
     """The parts that a loss gives a gradient."""
     found = set()
     for name, part in parts.items():
-        gradients = torch.autograd.grad(loss, list(part.parameters()), retain_graph=True, allow_unused=True)
+        trained = [p for p in part.parameters() if p.requires_grad]
+        gradients = torch.autograd.grad(loss, trained, retain_graph=True, allow_unused=True)
         if any(g is not None and float(g.abs().sum()) > 0 for g in gradients):
             found.add(name)
     return found

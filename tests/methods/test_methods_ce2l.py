@@ -211,6 +211,9 @@ def test_rows_of_the_ablation(benchmark: str) -> None:
         "without-intra": (True, 0.1, 1.0, 0.0),
         "without-ranking": (True, 0.1, 0.0, 0.1),
     }
+    for option in options.values():  # nothing else differs
+        named = {name: getattr(option, name) for name in ("conversion", "smoothing", "ranking", "intra")}
+        assert dataclasses.replace(options["full"], **named) == option
     assert dataclasses.replace(options["full"], recipe=CE2LConfig().recipe) == CE2LConfig()
 
 

@@ -314,7 +314,10 @@ class TestConfig:
             experiment = ablation.experiment(rows["cyclegan"], benchmark)
             assert experiment.options == CycleGANConfig()
             assert experiment.train.epochs == SMALL.constant_epochs + SMALL.decay_epochs
-            assert ablation.experiment(rows["without-pool"], benchmark).options == CycleGANConfig(pool=0)
+            for row, changes in (("cycle", {"cycle": 0.0}), ("mapping", {"mapping": 0.0}), ("pool", {"pool": 0})):
+                without = ablation.experiment(rows[f"without-{row}"], benchmark)
+                assert without.options == CycleGANConfig(**changes)  # type: ignore[arg-type]
+                assert (without.train, without.benchmark) == (experiment.train, experiment.benchmark)
 
 
 class TestEncoder:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from visir.core.errors import ConfigError
 from visir.nets.cyclegan import PatchDiscriminator, ResidualGenerator
@@ -72,6 +73,51 @@ def test_a_score_sees_seventy_pixels() -> None:
     for convolution in reversed(convolutions):
         seen = (seen - 1) * convolution.stride[0] + convolution.kernel_size[0]
     assert seen == 70
+
+
+def normal(images: Tensor) -> Tensor:
+    centred = images - images.mean((2, 3), keepdim=True)
+    return centred / (centred.square().mean((2, 3), keepdim=True) + 1e-5).sqrt()
+
+
+def test_every_layer_of_a_generator_is_the_published_one() -> None:
+    torch.manual_seed(0)
+    network = ResidualGenerator(width=2, blocks=2).double()
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    weights = network.state_dict()
+
+    def layer(name: str) -> tuple[Tensor, Tensor]:
+        return weights[f"{name}.weight"], weights[f"{name}.bias"]
+
+    def mirrored(images: Tensor, name: str, pixels: int) -> Tensor:
+        return functional.conv2d(functional.pad(images, (pixels,) * 4, "reflect"), *layer(name))
+
+    images = torch.randn(2, 3, 16, 12, dtype=torch.float64)
+    found = normal(mirrored(images, "0.0", 3)).relu()
+    for place in (1, 2):
+        found = normal(functional.conv2d(found, *layer(f"{place}.0"), stride=2, padding=1)).relu()
+    for place in (3, 4):
+        inner = normal(mirrored(found, f"{place}.body.0.0", 1)).relu()
+        found = found + normal(mirrored(inner, f"{place}.body.1.0", 1))
+    for place in (5, 6):
+        up = functional.conv_transpose2d(found, *layer(f"{place}.0"), stride=2, padding=1, output_padding=1)
+        found = normal(up).relu()
+    torch.testing.assert_close(network(images), mirrored(found, "7.0", 3).tanh())
+
+
+def test_every_layer_of_a_discriminator_is_the_published_one() -> None:
+    torch.manual_seed(0)
+    network = PatchDiscriminator((48, 24), width=2).double()
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    found = images = torch.randn(2, 3, 48, 24, dtype=torch.float64)
+    for place, stride in enumerate((2, 2, 2, 1, 1)):
+        weight, bias = (network.state_dict()[f"{place}.0.{key}"] for key in ("weight", "bias"))
+        found = functional.conv2d(found, weight, bias, stride, 1)
+        found = normal(found) if 0 < place < 4 else found
+        found = functional.leaky_relu(found, 0.2) if place < 4 else found
+    torch.testing.assert_close(network(images), found)
 
 
 @pytest.mark.parametrize("make", [lambda: ResidualGenerator(width=16), lambda: PatchDiscriminator((64, 64), width=32)])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from visir.core.errors import ConfigError
 from visir.nets.image_blocks import ImageLayerNorm
@@ -88,6 +89,66 @@ def test_which_normalisation_is_where() -> None:
     assert all(
         m.padding_mode == "reflect" for m in judge.modules() if isinstance(m, nn.Conv2d) and m.kernel_size[0] > 1
     )
+
+
+class Slowly:
+    """The networks of UNIT written out, with the weights of a network."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.weights = network.state_dict()
+
+    def convolved(self, images: Tensor, name: str, stride: int = 1) -> Tensor:
+        weight, bias = self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
+        around = (weight.shape[2] - 1) // 2
+        return functional.conv2d(functional.pad(images, (around,) * 4, "reflect"), weight, bias, stride)
+
+    def residual(self, images: Tensor, name: str) -> Tensor:
+        inner = standard(self.convolved(images, f"{name}.body.0.0"), (2, 3)).relu()
+        return images + standard(self.convolved(inner, f"{name}.body.1.0"), (2, 3))
+
+    def encoded(self, images: Tensor) -> Tensor:
+        for place, stride in enumerate((1, 2, 2)):
+            images = standard(self.convolved(images, f"smaller.{place}.0", stride), (2, 3)).relu()
+        for place in range(4):
+            images = self.residual(images, f"blocks.{place}")
+        return images
+
+    def decoded(self, codes: Tensor) -> Tensor:
+        for place in range(4):
+            codes = self.residual(codes, f"blocks.{place}")
+        for place in (1, 3):
+            larger = codes.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+            whole = standard(self.convolved(larger, f"larger.{place}.0"), (1, 2, 3))
+            scale, shift = (self.weights[f"larger.{place}.1.{key}"].view(-1, 1, 1) for key in ("weight", "bias"))
+            codes = (whole * scale + shift).relu()
+        return self.convolved(codes, "larger.4.0").tanh()
+
+    def judged(self, images: Tensor) -> Tensor:
+        for place in range(4):
+            images = functional.leaky_relu(self.convolved(images, f"networks.0.{place}.0", 2), 0.2)
+        return functional.conv2d(images, self.weights["networks.0.4.weight"], self.weights["networks.0.4.bias"])
+
+
+def standard(images: Tensor, over: tuple[int, ...]) -> Tensor:
+    centred = images - images.mean(over, keepdim=True)
+    return centred / (centred.square().mean(over, keepdim=True) + 1e-5).sqrt()
+
+
+def test_every_layer_is_the_published_one() -> None:
+    """With biases and scales that are not those of the start, which hide much."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(2, 3, 32, 16, generator=generator, dtype=torch.float64)
+    networks = UnitEncoder(3, width=2), UnitDecoder(3, width=2), UnitDiscriminator(3, image_size=(32, 16), width=2)
+    for network in networks:
+        for parameter in network.double().parameters():
+            nn.init.normal_(parameter, std=0.5, generator=generator)
+    encoder, decoder, judge = networks
+    with torch.no_grad():
+        codes = encoder(images)
+        torch.testing.assert_close(codes, Slowly(encoder).encoded(images))
+        torch.testing.assert_close(decoder(codes), Slowly(decoder).decoded(codes))
+        (scores,) = judge(images)
+        torch.testing.assert_close(scores, Slowly(judge).judged(images))
 
 
 def test_first_weights() -> None:

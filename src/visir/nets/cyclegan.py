@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import nn
 
 from visir.core.errors import ConfigError
-from visir.nets.image_blocks import ConvolutionBlock, ResidualBlock, norm_layer, start_weights
+from visir.nets.image_blocks import ConvolutionBlock, ResidualBlock, norm_layer, start_weights, still_bias
 
 DEVIATION = 0.02  # of initial weights
 
@@ -39,18 +39,16 @@ class ResidualGenerator(nn.Sequential):
             _Doubling(2 * width, width),
             ConvolutionBlock(width, 3, 7, norm="none", activation="tanh"),
         )
-        _start(self)
+        start_weights(self, deviation=DEVIATION)
 
 
 class _Doubling(nn.Sequential):
     """(B, inputs, H, W) -> (B, outputs, 2H, 2W) by a transposed convolution."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(
-            nn.ConvTranspose2d(inputs, outputs, 3, 2, padding=1, output_padding=1),
-            norm_layer("instance", outputs),
-            nn.ReLU(),
-        )
+        convolution = nn.ConvTranspose2d(inputs, outputs, 3, 2, padding=1, output_padding=1)
+        super().__init__(convolution, norm_layer("instance", outputs), nn.ReLU())
+        still_bias(convolution, self[1])
 
 
 class PatchDiscriminator(nn.Sequential):
@@ -89,15 +87,4 @@ class PatchDiscriminator(nn.Sequential):
             ),
             ConvolutionBlock(channels[-1], 1, 4, norm="none", activation="none", padding="zeros"),
         )
-        _start(self)
-
-
-def _start(network: nn.Module) -> None:
-    """Initial weights. A bias that the normalisation takes away again is there, as published, but not trained.
-
-    Its gradient is rounding noise, which Adam would scale up to steps of full size.
-    """
-    start_weights(network, deviation=DEVIATION)
-    for block in network.modules():
-        if isinstance(block, nn.Sequential) and len(block) > 1 and isinstance(block[1], nn.InstanceNorm2d):
-            block[0].bias.requires_grad_(False)
+        start_weights(self, deviation=DEVIATION)

@@ -55,8 +55,21 @@ def activation_layer(activation: Activation) -> nn.Module:
             return nn.Identity()
 
 
+def still_bias(convolution: nn.Conv2d | nn.ConvTranspose2d, norm: nn.Module) -> None:
+    """Set the bias to 0 and do not train it, if a normalisation of each channel behind it takes it away again.
+
+    It stays in the network, as published. Its gradient is rounding noise, which Adam would scale up to steps of full
+    size: weights would differ from one machine, or number of ranks, to the next for nothing.
+    """
+    if isinstance(norm, nn.InstanceNorm2d | nn.BatchNorm2d) and convolution.bias is not None:
+        nn.init.zeros_(convolution.bias)
+        convolution.bias.requires_grad_(False)
+
+
 class ConvolutionBlock(nn.Sequential):
     """Convolution with a bias, normalisation, nonlinearity; padded by (kernel - 1) // 2 pixels unless told otherwise.
+
+    A bias in front of instance or batch norm is there, but is not trained: see :func:`still_bias`.
 
     Args:
         inputs: channels that come.
@@ -85,11 +98,9 @@ class ConvolutionBlock(nn.Sequential):
         dilation: int = 1,
     ) -> None:
         around = dilation * (kernel - 1) // 2
-        super().__init__(
-            nn.Conv2d(inputs, outputs, kernel, stride, around, dilation, padding_mode=padding),
-            norm_layer(norm, outputs),
-            activation_layer(activation),
-        )
+        convolution = nn.Conv2d(inputs, outputs, kernel, stride, around, dilation, padding_mode=padding)
+        super().__init__(convolution, norm_layer(norm, outputs), activation_layer(activation))
+        still_bias(convolution, self[1])
 
 
 class ResidualBlock(nn.Module):
