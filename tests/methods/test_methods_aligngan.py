@@ -216,6 +216,23 @@ class TestTerms:
                 assert {term.dtype for term in looked(made(), phase)[0].values()} == {torch.float32}
 
 
+class Joined(Looking):
+    """One of two ranks, of which the other shows the same people, elsewhere."""
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        return torch.cat([tensor, tensor + 1 if tensor.is_floating_point() else tensor])
+
+
+@pytest.mark.parametrize(
+    ("phase", "term"),
+    [("feature", "triplet"), ("pixel", "task_triplet"), ("joint", "triplet"), ("joint", "task_triplet")],
+)
+def test_triplets_see_the_images_of_all_ranks(phase: str, term: str) -> None:
+    method = made()
+    alone, joined = (method.train_step(batches(), step(epoch=PHASES[phase]))[term] for step in (Looking, Joined))
+    assert not torch.isclose(alone, joined, rtol=1e-3)
+
+
 def slow_terms(method: AlignGAN, given: Mapping[str, Batch]) -> dict[str, Tensor]:
     """The terms of a step of the last phase, written out image set by image set."""
     config, encoder = method.config, method.encoder

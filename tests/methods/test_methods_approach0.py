@@ -16,6 +16,8 @@ from visir.core.config import parse
 from visir.core.draws import IdentityBalanced, Pairs, Stream
 from visir.core.errors import ConfigError, TrainingError
 from visir.core.types import Modality
+from visir.engine.runtime import Runtime
+from visir.engine.step import EngineStep
 from visir.experiment.ablation import systems
 from visir.experiment.config import load
 from visir.experiment.shipped import find_config
@@ -121,6 +123,17 @@ def test_every_loss_teaches_its_own_parts() -> None:
     assert moved(terms["reconstruction"], parts) == set(parts)
     assert moved(terms["cross"], parts) == set(parts)
     assert moved(terms["triplet"], parts) == coding
+
+
+def test_a_step_moves_every_part() -> None:
+    method = made().train()
+    step = EngineStep(method.optimizers(), Runtime(), seed=0, steps_per_epoch=2)
+    before = {name: value.detach().clone() for name, value in method.named_parameters()}
+    step.begin(0)
+    method.train_step({"main": drawn()}, step)
+    # what is added to all places of a channel goes away in the batch normalisation behind it, up to rounding
+    still = {name for name, value in method.named_parameters() if torch.equal(value, before[name])}
+    assert all(name.endswith(".bias") for name in still)
 
 
 def test_swapped_pictures_depend_on_both_images_and_on_nothing_else() -> None:

@@ -11,11 +11,12 @@ import pytest
 import torch
 from one_rank import OneRank
 from safetensors.torch import save_file
+from small_approach1 import SMALL, STREAM, Recorder, drawn, made, moved
 from torch import Tensor, nn
 
 from visir.core.batch import Batch
 from visir.core.config import parse
-from visir.core.draws import IdentityBalanced, Pairs, Stream, Unpaired
+from visir.core.draws import IdentityBalanced, Pairs, Unpaired
 from visir.core.errors import CheckpointError, ConfigError, TrainingError
 from visir.engine.build import describe, rebuild
 from visir.engine.runtime import Runtime
@@ -24,25 +25,6 @@ from visir.experiment.ablation import systems
 from visir.experiment.config import load
 from visir.experiment.shipped import find_config
 from visir.methods.approach1 import Approach1, Approach1Config
-
-STREAM = Stream(IdentityBalanced(4, 2), height=48, width=24)
-PLAIN = {"embedding_stream": dataclasses.replace(STREAM, draw=IdentityBalanced(8, 1)), "embedding_dim": 12, "dim": 4}
-SMALL = Approach1Config(backbone="tiny", stream=STREAM, embedding_epochs=2.0, **PLAIN)  # type: ignore[arg-type]
-
-
-def drawn(identities: int = 4, images: int = 2, seed: int = 0) -> Batch:
-    half = identities * images
-    return Batch(
-        images=torch.randn(2 * half, 3, 48, 24, generator=torch.Generator().manual_seed(seed)),
-        identity=torch.arange(identities).repeat_interleave(images).repeat(2),
-        camera=torch.zeros(2 * half, dtype=torch.int64),
-        modality=torch.arange(2).repeat_interleave(half),
-    )
-
-
-def made(**changes: object) -> Approach1:
-    torch.manual_seed(0)
-    return Approach1(dataclasses.replace(SMALL, **changes), 4)
 
 
 def embedded(batch: Batch) -> Tensor:
@@ -130,15 +112,6 @@ def test_options_that_the_slides_leave_open() -> None:
     assert terms["triplet"].item() == pytest.approx((visible + swapped).item() / 2, rel=1e-4)
 
 
-def moved(loss: Tensor, parts: dict[str, nn.Module]) -> set[str]:
-    found = set()
-    for name, part in parts.items():
-        gradients = torch.autograd.grad(loss, list(part.parameters()), retain_graph=True, allow_unused=True)
-        if any(g is not None and float(g.abs().sum()) > 0 for g in gradients):
-            found.add(name)
-    return found
-
-
 def test_every_loss_teaches_its_own_parts() -> None:
     method, batch = made(margin=30.0, classify_real=True, dim=16), drawn()
     parts = {"identity 0": method.encoder.visible, "identity 1": method.encoder.infrared}
@@ -204,10 +177,10 @@ def test_a_frozen_embedding_is_that_of_the_evaluation() -> None:
     assert method.encoder.dim == 4
 
 
-def test_features_are_dropped_while_the_network_trains() -> None:
-    method, batch = made(dropout=0.5).train(), drawn(8, 1)
-    first, second = (method.encoder.network(batch.images, batch.modality) for _ in range(2))
-    assert not torch.equal(first, second)
+def test_made_embeddings_have_a_sign_only_without_the_last_relu() -> None:
+    codes = torch.rand(2, 16, 4, generator=torch.Generator().manual_seed(0))
+    assert all((decoder(*codes) >= 0).all() for decoder in made().decoders)
+    assert all((decoder(*codes) < 0).any() for decoder in made(last_relu=False).decoders)
 
 
 def test_epochs_of_the_perceptrons_begin_when_they_do() -> None:
@@ -224,13 +197,6 @@ def test_every_parameter_has_one_optimizer() -> None:
     assert {id(p) for p in slow} == {id(p) for p in method.encoder.network.streams.parameters()}
     every = [id(p) for group in (slow, fast, *groups["main"]) for p in group]
     assert sorted(every) == sorted(id(p) for p in method.parameters())
-
-
-class Recorder(OneRank):
-    """A second rank that shows the same batch."""
-
-    def gather(self, tensor: Tensor) -> Tensor:
-        return torch.cat([tensor, tensor + 1 if tensor.is_floating_point() else tensor])
 
 
 def test_mining_sees_the_images_of_all_ranks() -> None:

@@ -160,6 +160,19 @@ def test_rates_lose_a_hundredth_every_epoch_after_those_of_the_recipe() -> None:
     assert made(decay=1.0).optimizers()["main"].schedule(9.0) == 1
 
 
+class Joined(Looking):
+    """One of two ranks, of which the other shows the same people, elsewhere."""
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        return torch.cat([tensor, tensor + 1 if tensor.is_floating_point() else tensor])
+
+
+def test_triplets_see_the_images_of_all_ranks() -> None:
+    method = made()
+    alone, joined = (method.train_step({"main": batch()}, step())["triplet"] for step in (Looking, Joined))
+    assert not torch.isclose(alone, joined, rtol=1e-3)
+
+
 def test_encoder_is_the_network_that_both_spectra_share() -> None:
     method, given = made().eval(), batch()
     vectors = method.encoder(given.images, given.modality)

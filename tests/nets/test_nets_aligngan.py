@@ -123,6 +123,14 @@ class TestHeads:
         assert not torch.equal(first[0], second[0])
         assert torch.equal(first[1], second[1])
 
+    def test_start_with_the_weights_of_the_released_code(self) -> None:
+        torch.manual_seed(0)
+        _, bottleneck, norm, _, last = FeatureHeads(512, dim=128, num_identities=200, dropout=0.5).classifier
+        assert bottleneck.weight.std().item() == pytest.approx((2 / 128) ** 0.5, rel=0.02)
+        assert last.weight.std().item() == pytest.approx(0.001, rel=0.02)
+        assert (norm.weight.mean().item(), norm.weight.std().item()) == pytest.approx((1.0, 0.02), rel=0.2)
+        assert not any(layer.bias.any() for layer in (bottleneck, norm, last))
+
 
 class TestEncoder:
     def test_visible_images_are_translated_and_infrared_ones_are_not(self) -> None:

@@ -85,6 +85,19 @@ def test_maps_are_looked_at_only_as_skips(skips: bool) -> None:
         assert float(code.grad.abs().sum()) > 0
 
 
+def test_a_picture_is_painted_from_the_bottom_up() -> None:
+    """Bilinearly twice as large, beside the map of that size, and in the end between -1 and 1."""
+    torch.manual_seed(0)
+    down, up = WayDown(2).eval(), WayUp(2, skips=True).eval()
+    maps = down(torch.randn(1, 3, 32, 16))
+    identity, rest = torch.rand(1, 8, 2, 1), torch.rand(1, 8, 2, 1)
+    painted = torch.cat([identity, rest], 1)
+    enlarge = nn.Upsample(scale_factor=2, mode="bilinear")
+    for level in range(4):
+        painted = up.scales[level](torch.cat([enlarge(painted), maps[3 - level]], 1))
+    torch.testing.assert_close(up(identity, rest, maps), torch.tanh(up.picture(painted)))
+
+
 def test_codes_are_told_apart() -> None:
     up = WayUp(4, skips=False).eval()
     maps = WayDown(4).eval()(torch.randn(1, 3, 48, 24))

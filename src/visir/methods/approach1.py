@@ -46,7 +46,7 @@ class Approach1Config(MethodConfig):
         embedding_epochs: how long the two-stream network trains; from then on it is frozen and the perceptrons train.
         embedding: a safetensors file with a trained two-stream network, such as the encoder of a run of BDTR with this
             backbone and ``embedding_dim``; it is read before the first step, and ``embedding_epochs`` must be 0.
-        embedding_dim: length of the embedding.
+        embedding_dim: length of the embedding, which is at least 0, as BDTR's is, and not normalised.
         dropout: of the two-stream network while it trains.
         reconstruction: weight of the absolute error of embeddings rebuilt from their own codes.
         cross: weight of that with the identity code of the other spectrum; 0 leaves it out.
