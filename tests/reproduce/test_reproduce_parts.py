@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from small_ablation import finish, report
 
-from visir.core.draws import IdentityBalanced, Pairs, Stream
+from visir.core.draws import IdentityBalanced, Pairs, Stream, Unpaired
 from visir.core.errors import ConfigError
 from visir.core.files import write_json
 from visir.evaluation.report import METRICS
@@ -62,11 +62,14 @@ def test_every_row_has_the_budget_and_keeps_the_rest(system: str, budget) -> Non
         assert after.train.epochs * (after.train.steps_per_epoch or 0) == pytest.approx(budget.steps, rel=0.5)
         stream = after.options.stream
         assert (stream.height, stream.width) == (budget.height, budget.width)
+        half = budget.pictures if hasattr(after.options, "width") else budget.images
         match stream.draw:
             case Pairs(pairs=pairs):
-                assert pairs == budget.images
+                assert pairs == half
             case IdentityBalanced(identities=identities, images=images):
-                assert identities == min(budget.images // images, budget.identities)
+                assert identities == min(half // images, budget.identities)
+            case Unpaired(images=images):
+                assert images == half
 
 
 def test_the_budget_is_the_same_number_of_steps_for_every_schedule() -> None:

@@ -38,6 +38,7 @@ class Budget:
         others: the twin of these other people.
         share: of their published channels that networks which make or judge pictures have.
         adam: learning rate of these networks.
+        pictures: of each modality in a step of systems that have such networks, which cost many times more.
     """
 
     name: str
@@ -50,8 +51,9 @@ class Budget:
     identities: int = 64
     pretraining: int = 0
     others: Size | None = None
-    share: float = 0.25
+    share: float = 0.125
     adam: float = 0.001
+    pictures: int = 8
 
     def sentence(self) -> str:
         """The budget in words, for the page."""
@@ -59,9 +61,9 @@ class Budget:
             f"Every trained system has the network `{self.backbone}`, {self.start()}, {self.height}x{self.width} "
             f"pictures, {self.images} + {self.images} a step, {self.steps:,} steps of SGD at rate {self.rate:g} (a "
             "tenth after 70 % of them, a hundredth after 90 %, but where a publication trains in phases, when it "
-            f"says). Networks that make pictures have {self.share:.0%} of their channels and learn by Adam at rate "
-            f"{self.adam:g}. Losses, sampling, augmentation and phases are those of its publication; nothing is tuned "
-            "for a row."
+            f"says). Networks that make pictures have {self.share:.1%} of their channels and learn by Adam at rate "
+            f"{self.adam:g}; systems that have them see {self.pictures} + {self.pictures} pictures a step. Losses, "
+            "sampling, augmentation and phases are those of its publication; nothing is tuned for a row."
         )
 
     def start(self) -> str:
@@ -106,10 +108,11 @@ def within(budget: Budget, experiment: Experiment, *, weights: str = "scratch") 
         "train.pictures_every": max(1, epochs // 4),
         "train.log_every": max(1, budget.steps // 20),
     }
+    images = budget.pictures if "width" in known else budget.images
     phased = any(name.endswith("_epochs") for name in known)
     for name, value in known.items():
         if isinstance(value, Stream):
-            given[f"with.{name}"] = plain(_small(value, budget))
+            given[f"with.{name}"] = plain(_small(value, budget, images))
         elif isinstance(value, Recipe):
             makes_pictures = name != "recipe" or ("width" in known and value.optimizer == "adam")
             drops = tuple(shorter * drop for drop in value.drops) if phased else (0.7 * epochs, 0.9 * epochs)
@@ -130,21 +133,23 @@ def _rates(recipe: Recipe, budget: Budget, drops: tuple[float, ...], *, makes_pi
     return Recipe(backbone_rate=budget.rate, head_rate=budget.rate, drops=drops)
 
 
-def _small(stream: Stream, budget: Budget) -> Stream:
-    """The stream at the budget's size; borders and crops shrink along."""
+def _small(stream: Stream, budget: Budget, images: int) -> Stream:
+    """The stream at the budget's size with so many pictures of each modality; borders and crops shrink along."""
     scale = budget.height / stream.height
     augment = replace(
         stream.augment, pad=round(scale * stream.augment.pad), enlarge=round(scale * stream.augment.enlarge)
     )
-    return replace(stream, height=budget.height, width=budget.width, draw=_fewer(stream.draw, budget), augment=augment)
+    return replace(
+        stream, height=budget.height, width=budget.width, draw=_fewer(stream.draw, budget, images), augment=augment
+    )
 
 
-def _fewer(draw: Draw, budget: Budget) -> Draw:
+def _fewer(draw: Draw, budget: Budget, images: int) -> Draw:
     match draw:
         case Pairs():
-            return replace(draw, pairs=budget.images)
+            return replace(draw, pairs=images)
         case IdentityBalanced():
-            each = min(draw.images, budget.images)
-            return replace(draw, identities=min(budget.images // each, budget.identities), images=each)
+            each = min(draw.images, images)
+            return replace(draw, identities=min(images // each, budget.identities), images=each)
         case Unpaired():
-            return replace(draw, images=budget.images)
+            return replace(draw, images=images)

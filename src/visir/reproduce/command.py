@@ -20,6 +20,7 @@ from visir.publications import Publication, Table
 from visir.report.style import save
 from visir.reproduce.budget import BUDGETS
 from visir.reproduce.claims import LOOKED_AT, orderings
+from visir.reproduce.conversions import converts, run_conversions
 from visir.reproduce.jobs import Setup
 from visir.reproduce.locks import FOLDER as LOCKS
 from visir.reproduce.locks import hold
@@ -111,6 +112,9 @@ def run_ablation(file: Path, only: Sequence[str], request: Request) -> tuple[str
     bases = {name: _base(ablation, name) for name in ablation.bases}
     named = {name: root for name, base in bases.items() if (root := _own_root(base)) is not None}
     setup = _setup(request, set(ablation.bases), default=f"ablation-{ablation.name}", named=named)
+    command = _command(["ablate", str(file)], "--row", only, request)
+    if converts(ablation, rows):
+        return run_conversions(ablation, rows, setup, request, command=command, facts=tuple(_facts(request, setup)))
     runs = Runs(setup, request, choose="--row")
     protocols: dict[str, tuple[str, ...]] = {}
     for benchmark in (name for name in ablation.bases if not request.benchmarks or name in request.benchmarks):
@@ -122,7 +126,6 @@ def run_ablation(file: Path, only: Sequence[str], request: Request) -> tuple[str
     shown = [protocol for names in protocols.values() for protocol in names]
     lines = tuple(_ablation_line(ablation, row, shown, runs) for row in rows)
     sheet = Sheet(ablation.name, f"Rows of {Path(file).name}.", columns(shown), lines, comparable=runs.comparable)
-    command = _command(["ablate", str(file)], "--row", only, request)
     drawn = [] if ablation.figure is None else list(sweeps(ablation.figure, sheet))
     results = Results(f"Ablation {ablation.name}", tuple(_facts(request, setup)), (sheet,), command=command)
     said, complete = _written(results, setup.output, request.document, runs)

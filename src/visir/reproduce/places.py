@@ -112,14 +112,14 @@ def _titles(names: Iterable[str]) -> str:
     return ", ".join(sorted(benchmarks.find(name).title for name in names))
 
 
-def make_twin(request: Request, layout: str, output: Path) -> None:
-    """Make the synthetic twin of one data set, or what of it is missing."""
+def make_twin(request: Request, layout: str, output: Path, *, counterparts: bool = False) -> None:
+    """Make the synthetic twin of one data set, or what of it is missing; with its counterparts if they are wanted."""
     assert request.twin is not None
     root = output / "twins" / layout
     with hold(output / LOCKS / f"twin-{layout}"):
         if not _is_complete(root):
             tidy(root)
-        write_twin(root, layout=layout, size=request.twin, seed=TWIN_SEED)
+        write_twin(root, layout=layout, size=request.twin, seed=TWIN_SEED, counterparts=counterparts)
 
 
 def _is_complete(root: Path) -> bool:

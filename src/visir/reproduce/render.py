@@ -44,7 +44,10 @@ def is_ours(path: Path, suffix: str = "") -> bool:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return False
-    return {".csv": f"{COLUMNS[0]},{COLUMNS[1]},", ".tex": NEEDED}.get(suffix or path.suffix, CELLS) in text
+    kind = suffix or path.suffix
+    if kind == ".md" and f"{MADE}visir " in text:
+        return True
+    return {".csv": f"{COLUMNS[0]},{COLUMNS[1]},", ".tex": NEEDED}.get(kind, CELLS) in text
 
 
 Cells = tuple[list[str], list[list[str]]]
@@ -86,6 +89,7 @@ def _spread(ours: Outcome | None) -> list[str]:
 
 
 CELLS = "Each cell: printed / ours"
+MADE = "Made by `"
 NEEDED = "% needs \\usepackage{booktabs}"
 LEGEND = (
     f"{CELLS} (difference), in percent. '± trials' and '± seeds': deviation of our rank-1 / mAP over "
@@ -109,7 +113,7 @@ def markdown(results: Results) -> str:
     """The page as GitHub Markdown."""
     lines = [f"# {_marked(results.title)}", ""]
     if results.command:
-        lines += [f"Made by `{results.command}`.", ""]
+        lines += [f"{MADE}{results.command}`.", ""]
     lines += [*(f"- {fact}" for fact in results.facts), "", LEGEND, ""]
     if results.orderings:
         lines += [
@@ -118,7 +122,7 @@ def markdown(results: Results) -> str:
             COUNTED,
             _counted(results.orderings),
             "",
-            *_table(*_orderings(results.orderings)),
+            *table(*_orderings(results.orderings)),
             "",
         ]
     for sheet in results.sheets:
@@ -127,7 +131,7 @@ def markdown(results: Results) -> str:
         for protocol, figures in sheet.columns.items():
             head, rows = _cells(sheet, protocol, figures)
             if rows:
-                lines += [f"`{_label(sheet, protocol)}`", "", *_table(head, rows), ""]
+                lines += [f"`{_label(sheet, protocol)}`", "", *table(head, rows), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -137,7 +141,9 @@ def _label(sheet: Sheet, protocol: str) -> str:
     return found.pop() if len(found) == 1 else protocol
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table in GitHub Markdown."""
+
     def joined(cells: Sequence[str]) -> str:
         return "| " + " | ".join(map(_marked, cells)) + " |"
 

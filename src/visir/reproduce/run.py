@@ -54,11 +54,11 @@ def run_jobs(
         reason = obstacle(job)
         if reason is not None:
             unfinished[job.folder] = reason
-            _say(f"{job.title}: left out; {reason}")
+            say(f"{job.title}: left out; {reason}")
         elif finished(job) is None:
             waiting.append(job)
     ready = len(jobs) - len(waiting) - len(unfinished)
-    _say(f"{len(jobs)} {'run' if len(jobs) == 1 else 'runs'}: {ready} finished before, {len(waiting)} to do")
+    say(f"{len(jobs)} {'run' if len(jobs) == 1 else 'runs'}: {ready} finished before, {len(waiting)} to do")
     places = [device for device in (devices or [""]) for _ in range(parallel)]
     unfinished |= _converted(waiting, places[0] or None)
     waiting = [job for job in waiting if job.folder not in unfinished]
@@ -76,7 +76,7 @@ def _converted(jobs: Sequence[Job], device: str | None) -> dict[Path, str]:
         if needed is None:
             continue
         if needed.images not in errors:
-            _say(f"{job.title}: first {needed.experiment.method}, and its converted images")
+            say(f"{job.title}: first {needed.experiment.method}, and its converted images")
             errors[needed.images] = _made(job, partial(needed.make, device=device))
         error = errors[needed.images]
         if error is not None:
@@ -91,14 +91,14 @@ def _made(job: Job, make: Callable[[], None]) -> str | None:
     name = "-".join(place.parts[-2:])
 
     def work() -> None:
-        with hold(base / LOCKS / name, waiting=lambda: _say(f"{job.title}: another visir makes them; waiting")):
+        with hold(base / LOCKS / name, waiting=lambda: say(f"{job.title}: another visir makes them; waiting")):
             tidy(place.parent)
             make()
 
-    return _attempt(work, base / TRACES / f"{name}.txt")
+    return attempt(work, base / TRACES / f"{name}.txt")
 
 
-def _attempt(work: Callable[[], object], traces: Path) -> str | None:
+def attempt(work: Callable[[], object], traces: Path) -> str | None:
     """The error in a sentence, None when all went well; what nobody has foreseen is kept in the file ``traces``."""
     try:
         work()
@@ -118,7 +118,7 @@ def _one_by_one(jobs: Sequence[Job], device: str | None, data: Mapping[str, str]
     left = deque((number, job, False) for number, job in enumerate(jobs, start=1))
     while left:
         number, job, again = left.popleft()
-        _say(f"[{number}/{len(jobs)}] {job.title}")
+        say(f"[{number}/{len(jobs)}] {job.title}")
         started = time.monotonic()
         error = run_job(job, device, data.get(job.benchmark, ""), patient=again)
         if error == BUSY:
@@ -138,7 +138,7 @@ def _side_by_side(jobs: Sequence[Job], places: Sequence[str], data: Mapping[str,
             while left and free:
                 (number, job, again), place = left.popleft(), free.popleft()
                 device = places[place]
-                _say(f"[{number}/{len(jobs)}] {job.title}{f', {device}' if device else ''}")
+                say(f"[{number}/{len(jobs)}] {job.title}{f', {device}' if device else ''}")
                 known = data.get(job.benchmark, "")
                 future = workers.submit(place, run_job, job, device or None, known, patient=again)
                 running[future] = (number, job, place, time.monotonic())
@@ -155,7 +155,7 @@ def _side_by_side(jobs: Sequence[Job], places: Sequence[str], data: Mapping[str,
 
 def _postponed(number: int, job: Job) -> tuple[int, Job, bool]:
     """The job for the end of the queue, where it is waited for."""
-    _say(f"{job.title}: {BUSY}; later")
+    say(f"{job.title}: {BUSY}; later")
     return number, job, True
 
 
@@ -177,15 +177,15 @@ def run_job(job: Job, device: str | None = None, data: str = "", *, patient: boo
     def work() -> None:
         nonlocal busy
         lock = base / LOCKS / name
-        with hold(lock, wait=patient, waiting=lambda: _say(f"{job.title}: {BUSY}; waiting for it")) as held:
+        with hold(lock, wait=patient, waiting=lambda: say(f"{job.title}: {BUSY}; waiting for it")) as held:
             busy = not held
             if held and finished(job) is None:
                 tidy(job.folder)
-                _train(job, device)
+                train_job(job, device)
                 facts = {"data": data} if data else None
                 evaluate_run(job.folder, protocols=_protocols(job), device=device, facts=facts)
 
-    error = _attempt(work, base / TRACES / f"{name}.txt")
+    error = attempt(work, base / TRACES / f"{name}.txt")
     return BUSY if busy else error
 
 
@@ -197,7 +197,8 @@ def _protocols(job: Job) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*job.protocols, *(name for name in known if name in scored))))
 
 
-def _train(job: Job, device: str | None) -> None:
+def train_job(job: Job, device: str | None) -> None:
+    """Train a job, or go on; errors name the folder to be removed where a training cannot be gone on with."""
     try:
         train(job.experiment, job.folder, device=device)
     except (CheckpointError, ConfigError) as error:
@@ -211,14 +212,15 @@ def _train(job: Job, device: str | None) -> None:
 def _ended(job: Job, error: str | None, seconds: float, failed: dict[Path, str]) -> None:
     if error is not None:
         failed[job.folder] = error
-        _say(f"{job.title}: FAILED: {error}")
+        say(f"{job.title}: FAILED: {error}")
         return
     found: Mapping[str, object] = (finished(job) or {"reports": [{}]})["reports"][0]
     mean = found.get("mean")
     shown = f"rank-1 {100 * mean['rank1']:.2f}, mAP {100 * mean['mAP']:.2f}" if isinstance(mean, Mapping) else "scored"
-    _say(f"{job.title}: {shown} ({found.get('protocol', '')}, {seconds:.0f} s)")
+    say(f"{job.title}: {shown} ({found.get('protocol', '')}, {seconds:.0f} s)")
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """A line for people, beside the bars."""
     sys.stderr.write(line + "\n")
     sys.stderr.flush()
