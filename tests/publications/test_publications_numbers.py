@@ -171,7 +171,7 @@ def test_systems_whose_parts_are_told_apart():
         "base_derivative/b2",
         "ce2l/baseline",
         "d2rl/baseline",
-        "baseline (dg-net)",
+        "dgnet",
         "dfe/baseline",
         "deen/baseline",
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -22,6 +23,35 @@ class Partners(NamedTuple):
 
     same: Tensor
     other: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Exchange:
+    """A batch taken apart and put together.
+
+    Attributes:
+        images: (B, 3, H, W).
+        identity: (B,).
+        partners: who exchanges with whom.
+        boxes: (B, 4), what is erased where identity is learnt.
+        tunes: whether this step trains the structure encoder on made pictures.
+        appearance: (B, 4C) codes.
+        structure: (B, S, h, w).
+        own: (B, 3, H, W), made of the picture's own two codes.
+        same: with the appearance of another picture of the same person.
+        swapped: with the appearance of another person.
+    """
+
+    images: Tensor
+    identity: Tensor
+    partners: Partners
+    boxes: Tensor
+    tunes: bool
+    appearance: Tensor
+    structure: Tensor
+    own: Tensor
+    same: Tensor
+    swapped: Tensor
 
 
 def require_groups(method: str, stream: Stream) -> IdentityBalanced:
