@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 from collections.abc import Iterator, Sequence
@@ -58,12 +59,11 @@ def converts(ablation: Ablation, rows: Sequence[Row]) -> bool:
     Raises:
         ConfigError: some do and some do not.
     """
-    benchmark = next(iter(ablation.bases))
-    found = {
-        issubclass(methods.find(ablation.experiment(row, name).method), ConversionMethod)
-        for row in rows
-        for name in (ablation.benchmarks(row) or (benchmark,))[:1]
-    }
+    found = set()
+    for row in rows:
+        for name in ablation.benchmarks(row)[:1]:
+            with contextlib.suppress(ConfigError):  # of a row that does not fit; told where rows are planned
+                found.add(issubclass(methods.find(ablation.experiment(row, name).method), ConversionMethod))
     if len(found) > 1:
         raise ConfigError(
             f"{ablation.name}: some rows convert pictures and some give vectors, which no table shows together; put "
