@@ -31,6 +31,7 @@ SMALL = [
 SMALLER = {
     "dfe": ["with.dim=8", "with.stream.draw.pairs=4"],
     "center": ["with.stream.draw.identities=4"],
+    "d2rl": ["with.backbone=tiny", "with.width=4", "with.translation_epochs=0.3", "with.warmup_epochs=0.3"],
     "cyclegan": ["with.width=4", "with.blocks=1", "with.stream.augment.enlarge=4"],
     "ce2l": ["with.dim=8", "with.stream.draw.identities=4", "with.stream.augment.enlarge=4"],
 }

@@ -4,9 +4,12 @@ import pytest
 import yaml
 
 from visir.core.errors import ConfigError
+from visir.engine.build import build as make
 from visir.experiment.config import build, load
 from visir.experiment.folder import RunFolder
 from visir.experiment.shipped import find_config, names
+from visir.methods import catalog
+from visir.methods.base import Method
 
 CONFIGS = [file for file in map(find_config, names()) if "rows" not in yaml.safe_load(file.read_text())]
 
@@ -89,3 +92,26 @@ def test_a_run_folder_keeps_its_experiment_and_log(tmp_path):
     folder.log.write_text('{"kind": "step", "step": 1}\n{"kind": "step", "step": 9}\n{"kind": "st')
     folder.trim_log(5)
     assert [line["step"] for line in folder.read_log()] == [1]
+
+
+SMALL = [name for name in names() if name.endswith("/small")]
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_small_experiments_are_small(name):
+    """Of every system that makes pictures and a few others: 200 to 300 steps of narrow networks, its phases inside."""
+    experiment = load(find_config(name))
+    published = load(find_config(name.replace("small", "sysu_mm01")))
+    assert experiment.train.epochs * experiment.train.steps_per_epoch <= 300
+    options = vars(experiment.options)
+    assert sum(value for key, value in options.items() if key.endswith("_epochs")) <= experiment.train.epochs
+    parameters = [
+        sum(parameter.numel() for parameter in make(one.method, one.options, 10).parameters())
+        for one in (experiment, published)
+    ]
+    assert parameters[0] < 0.2 * parameters[1]
+
+
+def test_what_makes_pictures_has_a_small_experiment():
+    showing = {name for name in catalog.available() if catalog.find(name).pictures is not Method.pictures}
+    assert {f"{name}/small" for name in showing} <= set(SMALL)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from visir.benchmarks import catalog as benchmarks
 from visir.core.errors import ConfigError
 from visir.core.files import write_text
 from visir.experiment.ablation import Ablation, Row
@@ -21,7 +22,7 @@ from visir.methods.base import ConversionMethod
 from visir.reproduce.jobs import Job, Setup, jobs
 from visir.reproduce.locks import FOLDER as LOCKS
 from visir.reproduce.locks import hold, tidy
-from visir.reproduce.places import make_twin
+from visir.reproduce.places import make_twin, name_data
 from visir.reproduce.render import MADE, table
 from visir.reproduce.request import Request
 from visir.reproduce.run import TRACES, attempt, say, train_job
@@ -83,13 +84,19 @@ def run_conversions(
         what to tell the user, and whether every row is finished.
     """
     found: list[Converted] = []
+    data: dict[str, str] = {}
     for row in rows:
         for benchmark in (name for name in ablation.benchmarks(row) if name in setup.roots):
             if request.twin:
                 make_twin(request, benchmark, setup.output, counterparts=True)
+            if benchmark not in data:
+                known = benchmarks.find(benchmark)
+                data[benchmark] = f"{known.title}: {name_data(known, setup.roots[benchmark], setup.draws)}."
             for job in jobs(ablation, row, benchmark, (), setup):
                 found += _converted(job, row.name, request)
-    files = _written(ablation.name, found, setup.output, request.document, command=command, facts=facts)
+    files = _written(
+        ablation.name, found, setup.output, request.document, command=command, facts=[*data.values(), *facts]
+    )
     missing = sorted({one.row for one in found if one.reason})
     said = "\n".join(map(str, files))
     if missing:
@@ -129,7 +136,8 @@ def _written(
     name: str, found: Sequence[Converted], output: Path, document: Path | None, *, command: str, facts: Sequence[str]
 ) -> list[Path]:
     rows = list(_rows(found))
-    lines = [f"# Converted pictures: {name}", "", f"{MADE}{command}`.", "", *(f"- {fact}" for fact in facts), ""]
+    made = f"{MADE}{command.removesuffix(' --finished')}`."
+    lines = [f"# Converted pictures: {name}", "", made, "", *(f"- {fact}" for fact in facts), ""]
     text = "\n".join([*lines, LEGEND, "", *table(HEAD, rows)]) + "\n"
     values = io.StringIO()
     csv.writer(values, lineterminator="\n").writerows([HEAD, *rows])
