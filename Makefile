@@ -24,7 +24,7 @@ demo: env ## twin, training, evaluation, gallery, search and report, in a few mi
 	$(BIN)/visir demo --run $(RUN)
 
 test: env ## the whole test suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: env ## formatting, lint and types
 	$(BIN)/ruff format --check src tests benchmarks

@@ -181,7 +181,6 @@ class TestTraining:
             assert len(batch) == 16
             assert batch.images.shape[1:] == (3, 48, 24)
 
-    @pytest.mark.xdist_group("two ranks")  # one process: the fixture trains every method
     def test_two_ranks_do_what_one_does(self, name: str, two_ranks: Path) -> None:
         """In float64, where the order of sums cannot pass for a difference."""
         start = {key: value.clone() for key, value in made(name, epochs=1).double().state_dict().items()}

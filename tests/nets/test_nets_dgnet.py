@@ -106,7 +106,7 @@ def test_pictures_that_cannot_be_made_are_refused(size: tuple[int, int]) -> None
 
 
 def test_structure_knows_no_colour() -> None:
-    encoder, images = StructureEncoder(2, (16, 8)), noise(2, 3, 16, 8)
+    encoder, images = StructureEncoder(2, (16, 8)).double(), noise(2, 3, 16, 8).double()
     torch.testing.assert_close(grey(images)[0, 0, 0, 0], images[0, :, 0, 0].mean())
     torch.testing.assert_close(encoder(images[:, [2, 0, 1]]), encoder(images))
     torch.testing.assert_close(encoder(grey(images).expand(-1, 3, -1, -1)), encoder(images))

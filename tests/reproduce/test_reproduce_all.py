@@ -17,7 +17,6 @@ from visir.experiment.ablation import systems
 from visir.experiment.folder import RunFolder
 from visir.reproduce.command import Request, run_ablation, run_tables
 
-pytestmark = pytest.mark.xdist_group("reproduce all")  # one process: the whole reproduction is made once
 CONVERTING = {name for name in systems() if name.startswith("cyclegan")}
 
 
