@@ -101,16 +101,12 @@ def convert_images(
         DatasetError: the data set or a true picture is missing, or ``output`` holds something else.
         StorageError: the disk is full; the pictures written so far are whole.
     """
-    folder = RunFolder(run)
-    experiment = _experiment(folder)
-    ways = _ways(direction)
+    experiment = _experiment(folder := RunFolder(run))
     chosen = as_split(split or experiment.benchmark.split)
     where = root if root is not None else experiment.root()
     table = benchmarks.find(experiment.benchmark.name).read(where, chosen, experiment.benchmark.draw)
     _check_place(output, table.root)
-    cameras = _cameras(experiment)
-    known = np.isin(table.camera, cameras) if cameras else np.ones(len(table), np.bool_)
-    rows = {way: np.flatnonzero(known & (table.modality == WAYS[way])) for way in ways}
+    rows = _rows(table, experiment, direction)
     targets = _targets(table, output)
     true, place = _truth(table, np.concatenate(list(rows.values())), where, truth), choose_device(device)
     encoder = load_encoder(run)
@@ -124,8 +120,8 @@ def convert_images(
         write_json(output / PROVENANCE, {**task, "complete": False})
         _Work(table, targets, encoder, place, workers).convert(missing)
     write_json(output / PROVENANCE, {**task, "complete": True})
-    quality = _judged(output, task, lambda: judge(table, rows, targets, true, workers=workers), true)
-    return Conversion(output, {**task, "complete": True}, quality)
+    likeness = _judged(output, task, lambda: judge(table, rows, targets, true, workers=workers), true)
+    return Conversion(output, {**task, "complete": True}, likeness)
 
 
 def _experiment(folder: RunFolder) -> Experiment:
@@ -160,10 +156,14 @@ def _judged(output: Path, task: Mapping[str, Any], judged: Callable[[], Quality]
     return quality
 
 
-def _ways(direction: str) -> tuple[str, ...]:
+def _rows(table: ImageTable, experiment: Experiment, direction: str) -> dict[str, IntArray]:
+    """The rows to convert, by way; raise ConfigError for an unknown direction."""
     if direction not in get_args(Direction):
         raise ConfigError(f"direction: unknown direction {direction!r}. {nearest(direction, get_args(Direction))}")
-    return tuple(WAYS) if direction == "both" else (direction,)
+    cameras = _cameras(experiment)
+    known = np.isin(table.camera, cameras) if cameras else np.ones(len(table), np.bool_)
+    ways = tuple(WAYS) if direction == "both" else (direction,)
+    return {way: np.flatnonzero(known & (table.modality == WAYS[way])) for way in ways}
 
 
 def _check_place(output: Path, root: Path) -> None:
