@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from skimage.feature import hog
 from torch import Tensor
 
 from visir.core.errors import ConfigError
@@ -152,6 +153,16 @@ def test_hog_is_the_loop(grey: bool) -> None:
     assert found.shape == (2, Hog(40, 27).dim)
     for row, picture in zip(found, pixels, strict=True):
         np.testing.assert_allclose(row.numpy(), slow_hog(picture), atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(128, 64), (45, 30)])
+@pytest.mark.parametrize("grey", [False, True])
+def test_hog_is_that_of_scikit_image(size: tuple[int, int], grey: bool) -> None:
+    pixels = pictures(3, *size, grey=grey, seed=4)
+    luma = luma_of(bytes_of(network_input(pixels))).numpy() / 255_000
+    for row, picture in zip(Hog(*size)(network_input(pixels)), luma, strict=True):
+        peer = hog(picture, orientations=9, pixels_per_cell=(8, 8), cells_per_block=(2, 2), block_norm="L2-Hys")
+        np.testing.assert_allclose(row.numpy(), peer, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ class Hog(nn.Module):
 
     Central differences (zero at the border), nine bins of 20 degrees without sign, weighted by the length of the
     gradient, over cells of 8x8 pixels; blocks of 2x2 cells, one cell apart, normalised by their length, cut at 0.2 and
-    normalised again (L2-Hys). A gradient votes for its one bin and cell.
+    normalised again (L2-Hys). A gradient votes for its one bin and cell. Equal to ``skimage.feature.hog`` of the luma.
 
     Args:
         height: of the images; rows below the last whole cell are not used.
