@@ -137,11 +137,14 @@ class Experiment:
             raise ConfigError("benchmark.root: expected the folder of the data set, got nothing. Give --root DIR.")
         return Path(text).expanduser()
 
+    def streams(self) -> dict[str, Stream]:
+        """The streams of images that the method's options describe, by option."""
+        options = ((one.name, getattr(self.options, one.name)) for one in fields(self.options))
+        return {name: value for name, value in options if isinstance(value, Stream)}
+
     def converts(self) -> tuple[Modality, ...]:
         """The modalities whose training images the method wants converted to the other one, too."""
-        values = (getattr(self.options, one.name) for one in fields(self.options))
-        asked = {modality for value in values if isinstance(value, Stream) for modality in value.converts}
-        return tuple(sorted(asked))
+        return tuple(sorted({modality for stream in self.streams().values() for modality in stream.converts}))
 
     def converted(self) -> Path | None:
         """The folder of converted training images, None when the experiment names none."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from visir.benchmarks import catalog as benchmarks
-from visir.core.draws import Stream, Unpaired
+from visir.core.draws import Unpaired
 from visir.core.errors import ConfigError
 from visir.core.types import Modality
 from visir.engine.runtime import start
@@ -71,11 +71,11 @@ class Preparation:
 
 def _restricted(experiment: Experiment, cameras: tuple[int, ...]) -> Experiment:
     """The experiment on pictures of these cameras alone."""
-    changes: dict[str, Any] = {}
-    for one in fields(experiment.options):
-        value = getattr(experiment.options, one.name)
-        if isinstance(value, Stream) and isinstance(value.draw, Unpaired):
-            changes[one.name] = replace(value, draw=replace(value.draw, cameras=cameras))
+    changes: dict[str, Any] = {
+        name: replace(stream, draw=replace(stream.draw, cameras=cameras))
+        for name, stream in experiment.streams().items()
+        if isinstance(stream.draw, Unpaired)
+    }
     if not changes:
         raise ConfigError(
             f"benchmark.converter_per: expected 'modality' for {experiment.method}, whose streams draw people: only "

@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, cast, get_args
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from visir.benchmarks import catalog as benchmarks
 from visir.benchmarks.manifest import read_manifest
 from visir.core.config import digest
-from visir.core.draws import Stream, Unpaired
+from visir.core.draws import Unpaired
 from visir.core.errors import CheckpointError, ConfigError, DatasetError, EvaluationError, StorageError, nearest
 from visir.core.files import write_json
 from visir.core.progress import progress
@@ -137,8 +137,7 @@ def _experiment(folder: RunFolder) -> Experiment:
 
 def _cameras(experiment: Experiment) -> tuple[int, ...]:
     """The cameras whose pictures the network learnt from; empty for all."""
-    values = (getattr(experiment.options, one.name) for one in fields(experiment.options))
-    draws = [value.draw for value in values if isinstance(value, Stream)]
+    draws = [stream.draw for stream in experiment.streams().values()]
     return tuple(sorted({camera for draw in draws if isinstance(draw, Unpaired) for camera in draw.cameras}))
 
 

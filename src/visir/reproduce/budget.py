@@ -38,7 +38,8 @@ class Budget:
         others: the twin of these other people.
         share: of their published channels that networks which make or judge pictures have.
         adam: learning rate of these networks.
-        pictures: of each modality in a step of systems that have such networks, which cost many times more.
+        pictures: of each modality in a step of systems that have such networks, which cost many times more; at most
+            ``images``. They make more steps in proportion and see as many pictures in the end.
     """
 
     name: str
@@ -53,7 +54,7 @@ class Budget:
     others: Size | None = None
     share: float = 0.125
     adam: float = 0.001
-    pictures: int = 8
+    pictures: int = 16
 
     def sentence(self) -> str:
         """The budget in words, for the page."""
@@ -62,9 +63,14 @@ class Budget:
             f"pictures, {self.images} + {self.images} a step, {self.steps:,} steps of SGD at rate {self.rate:g} (a "
             "tenth after 70 % of them, a hundredth after 90 %, but where a publication trains in phases, when it "
             f"says). Networks that make pictures have {self.share:.1%} of their channels and learn by Adam at rate "
-            f"{self.adam:g}; systems that have them see {self.pictures} + {self.pictures} pictures a step. Losses, "
-            "sampling, augmentation and phases are those of its publication; nothing is tuned for a row."
+            f"{self.adam:g}; systems that have them see {self.pictures} + {self.pictures} pictures in each of "
+            f"{self.steps_of(self.pictures):,} steps, as many as the others in all. Losses, sampling, augmentation and "
+            "phases are those of its publication; nothing is tuned for a row."
         )
+
+    def steps_of(self, images: int) -> int:
+        """Steps that see as many pictures at so many of each modality a step."""
+        return self.steps * self.images // images
 
     def start(self) -> str:
         """Which weights rows start from, in words."""
@@ -77,7 +83,7 @@ class Budget:
 
 
 BUDGETS = {
-    "tiny": Budget("tiny", 48, 24, images=8, steps=4, rate=0.005, identities=6, share=1 / 16),
+    "tiny": Budget("tiny", 48, 24, images=8, steps=4, rate=0.005, identities=6, share=1 / 16, pictures=8),
     "demo": Budget("demo", 96, 48, images=32, steps=600, pretraining=1000, others=Size(298, 2, 2, ((3, 3),))),
 }
 
@@ -95,20 +101,21 @@ def within(budget: Budget, experiment: Experiment, *, weights: str = "scratch") 
     common = {"train.precision": "fp32", "train.workers": 1, "train.validate_every": 0}
     if issubclass(kind, FittedMethod):
         return common
-    epochs = min(train.epochs, budget.steps)
-    shorter = epochs / train.epochs
     known = {one.name: getattr(options, one.name) for one in fields(options)}
+    images = budget.pictures if "width" in known else budget.images
+    steps = budget.steps_of(images)
+    epochs = min(train.epochs, steps)
+    shorter = epochs / train.epochs
     given: dict[str, Any] = {
         **common,
         "with.backbone": budget.backbone,
         "with.weights": weights if kind.pretrained else "scratch",
         "train.epochs": epochs,
-        "train.steps_per_epoch": max(1, round(budget.steps / epochs)),
+        "train.steps_per_epoch": max(1, round(steps / epochs)),
         "train.save_every": max(1, epochs // 4),
         "train.pictures_every": max(1, epochs // 4),
-        "train.log_every": max(1, budget.steps // 20),
+        "train.log_every": max(1, steps // 20),
     }
-    images = budget.pictures if "width" in known else budget.images
     phased = any(name.endswith("_epochs") for name in known)
     for name, value in known.items():
         if isinstance(value, Stream):
