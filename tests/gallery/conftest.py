@@ -12,6 +12,7 @@ from visir.core.seeds import generator
 from visir.core.types import ByteArray, FloatArray, Modality
 from visir.data.images import resize
 from visir.gallery.entry import Entry
+from visir.gallery.lance_store import LanceStore
 from visir.gallery.store import Newcomer, Settings
 
 DIM = 24
@@ -95,3 +96,8 @@ def traces() -> Callable[[Path, bytes], list[str]]:
         return [str(file) for file in sorted(folder.rglob("*")) if file.is_file() and content in file.read_bytes()]
 
     return scan
+
+
+@pytest.fixture
+def store(tmp_path: Path, settings: Settings) -> LanceStore:
+    return LanceStore.create(tmp_path / "gallery", settings)
