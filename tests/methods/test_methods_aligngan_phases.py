@@ -138,7 +138,7 @@ def test_files(benchmark: str) -> None:
     experiments = {name: ablation.experiment(row, benchmark) for name, (ablation, row) in found.items()}
     assert {name: one.options for name, one in experiments.items()} == {
         "aligngan/without-task": AlignGANConfig(task=0.0),
-        "aligngan/without-joint-discriminator": AlignGANConfig(alignment=0.0),
+        "aligngan/without-feature-alignment": AlignGANConfig(alignment=0.0),
         "aligngan": AlignGANConfig(),
     }
     assert (experiments["aligngan"].train.epochs, experiments["aligngan"].train.steps_per_epoch) == (251, 100)
