@@ -73,6 +73,22 @@ def test_every_row_has_the_budget_and_keeps_the_rest(system: str, budget) -> Non
                 assert images == half
 
 
+def test_an_output_may_be_moved_and_called_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = []
+    for output in (tmp_path / "here", tmp_path / "there", Path("there")):
+        weights = output.resolve() / "pretrained" / "tiny.safetensors"
+        roots = {"sysu_mm01": Path("/data")}
+        setup = Setup(output, roots, budget=DEMO, weights=weights.as_posix())
+        (job,) = jobs(*KNOWN["dfe/full"], "sysu_mm01", ["sysu-all-1-official"], setup)
+        assert job.experiment.options.weights == str(weights)
+        names.append(job.folder.name)
+    assert len(set(names)) == 1
+    mine = replace(setup, settings=("with.weights=/other/tiny.safetensors",))
+    (job,) = jobs(*KNOWN["dfe/full"], "sysu_mm01", ["sysu-all-1-official"], mine)
+    assert job.folder.name != names[0], "other weights are another training"
+
+
 def test_the_budget_is_the_same_number_of_steps_for_every_schedule() -> None:
     ablation, row = KNOWN["dfe/full"]
     values = within(DEMO, ablation.experiment(row, "sysu_mm01"))

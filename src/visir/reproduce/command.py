@@ -220,7 +220,7 @@ def _setup(request: Request, needed: set[str], *, default: str, named: Mapping[s
         settings=request.settings,
         pretrained=request.pretrained,
         budget=budget,
-        weights="scratch" if start is None else start.as_posix(),
+        weights="scratch" if start is None else start.resolve().as_posix(),
     )
 
 

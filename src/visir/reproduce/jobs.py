@@ -87,8 +87,8 @@ def jobs(ablation: Ablation, row: Row, benchmark: str, protocols: Iterable[str],
         for seed in setup.seeds or ablation.seeds:
             experiment = _experiment(ablation, row, benchmark, draw, seed, setup)
             choose_protocols(experiment, wanted)
-            named = f"{benchmark}-{draw:02d}-seed{seed}"
-            folder = setup.output / "runs" / f"{ablation.system(row).replace('/', '.')}-{named}-{_digest(experiment)}"
+            named, system = f"{benchmark}-{draw:02d}-seed{seed}", ablation.system(row).replace("/", ".")
+            folder = setup.output / "runs" / f"{system}-{named}-{_digest(experiment, setup)}"
             needed = _preparation(experiment, named, setup)
             if needed is not None:
                 experiment = with_images(experiment, needed.images)
@@ -105,7 +105,7 @@ def _preparation(experiment: Experiment, named: str, setup: Setup) -> Preparatio
         found = build(overlaid(found.resolved(), values=within(setup.budget, found)))
     made = preparation(experiment, found, Path("run"), Path("images"))
     kind = "" if (made.direction, made.per) == ("both", "modality") else f"-{made.direction}-per-{made.per}"
-    place = setup.output / "converters" / f"{found.method}-{named}-{_digest(found)}{kind}"
+    place = setup.output / "converters" / f"{found.method}-{named}-{_digest(found, setup)}{kind}"
     return replace(made, run=place / made.run, images=place / made.images)
 
 
@@ -125,8 +125,11 @@ def _experiment(ablation: Ablation, row: Row, benchmark: str, draw: int, seed: i
     return ablation.experiment(row, benchmark, below=below, settings=setup.settings, values=given)
 
 
-def _digest(experiment: Experiment) -> str:
-    """The experiment's own digest, with the length of the training, which that leaves out."""
+def _digest(experiment: Experiment, setup: Setup) -> str:
+    """The experiment's own digest with the length of its training, which that leaves out; the output may move."""
+    if setup.budget is not None and experiment.options.weights == setup.weights != "scratch":
+        start = Path(setup.weights).relative_to(setup.output.resolve()).as_posix()
+        experiment = replace(experiment, options=replace(experiment.options, weights=start))
     return f"{experiment.digest()[:8]}e{experiment.train.epochs}"
 
 
