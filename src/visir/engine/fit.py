@@ -138,6 +138,7 @@ def _loop(
             with runtime.autocast(), runtime.joint():
                 terms = method.train_step(batches, step)
             window.add(index, terms, sum(len(batch) for batch in batches.values()))
+            del batches, terms  # with what their graphs still hold, before the next step needs the room
             if (index + 1) % log_every and not step.ends_epoch and not step.halted:
                 continue
             yield from _events(window, runtime, step, state(index + 1))
