@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from toys import made, trained
 from torch import Tensor
+from toys import made, trained
 
 from visir.methods import catalog
 
