@@ -1,7 +1,7 @@
-"""One budget for every system: the same small network, pictures, number of images a step, steps and learning rates.
+"""One budget for every system: the same small network, pictures, number of images a step, steps and learning rate.
 
 What a publication is about stays: its losses, its sampling (as many people and pictures of each, in proportion), its
-augmentation and its phases, in proportion. Networks that make pictures get one common width and, where the publication
+augmentation, its phases, in proportion, and how many times slower its backbone learns. Networks that make pictures get one common width and, where the publication
 trains with Adam, one common rate of Adam.
 """
 
@@ -30,7 +30,8 @@ class Budget:
         width: pixels.
         images: pictures of each modality in a step.
         steps: of the whole training.
-        rate: learning rate of everything, divided by ten after 70 % and 90 % of the steps.
+        rate: learning rate of what is new, divided by ten after 70 % and 90 % of the steps; what may start from other
+            weights learns more slowly where the publication has it so, and by the same factor.
         backbone: network of every trained system.
         identities: most people in a step, for small twins.
         pretraining: steps that the network is trained for on visible pictures of other people, for the systems whose
@@ -38,8 +39,7 @@ class Budget:
         others: the twin of these other people.
         share: of their published channels that networks which make or judge pictures have.
         adam: learning rate of these networks.
-        pictures: of each modality in a step of systems that have such networks, which cost many times more; at most
-            ``images``. They make more steps in proportion and see as many pictures in the end.
+        pictures: of each modality in a step of systems that have such networks, which cost many times more.
     """
 
     name: str
@@ -62,15 +62,11 @@ class Budget:
             f"Every trained system has the network `{self.backbone}`, {self.start()}, {self.height}x{self.width} "
             f"pictures, {self.images} + {self.images} a step, {self.steps:,} steps of SGD at rate {self.rate:g} (a "
             "tenth after 70 % of them, a hundredth after 90 %, but where a publication trains in phases, when it "
-            f"says). Networks that make pictures have {self.share:.1%} of their channels and learn by Adam at rate "
-            f"{self.adam:g}; systems that have them see {self.pictures} + {self.pictures} pictures in each of "
-            f"{self.steps_of(self.pictures):,} steps, as many as the others in all. Losses, sampling, augmentation and "
-            "phases are those of its publication; nothing is tuned for a row."
+            "says; the backbone as many times slower as in the publication). "
+            f"Networks that make pictures have {self.share:.1%} of their channels and learn by Adam at rate "
+            f"{self.adam:g}; systems that have them see {self.pictures} + {self.pictures} pictures a step. Losses, "
+            "sampling, augmentation and phases are those of its publication; nothing is tuned for a row."
         )
-
-    def steps_of(self, images: int) -> int:
-        """Steps that see as many pictures at so many of each modality a step."""
-        return self.steps * self.images // images
 
     def start(self) -> str:
         """Which weights rows start from, in words."""
@@ -103,18 +99,17 @@ def within(budget: Budget, experiment: Experiment, *, weights: str = "scratch") 
         return common
     known = {one.name: getattr(options, one.name) for one in fields(options)}
     images = budget.pictures if "width" in known else budget.images
-    steps = budget.steps_of(images)
-    epochs = min(train.epochs, steps)
+    epochs = min(train.epochs, budget.steps)
     shorter = epochs / train.epochs
     given: dict[str, Any] = {
         **common,
         "with.backbone": budget.backbone,
         "with.weights": weights if kind.pretrained else "scratch",
         "train.epochs": epochs,
-        "train.steps_per_epoch": max(1, round(steps / epochs)),
+        "train.steps_per_epoch": max(1, round(budget.steps / epochs)),
         "train.save_every": max(1, epochs // 4),
         "train.pictures_every": max(1, epochs // 4),
-        "train.log_every": max(1, steps // 20),
+        "train.log_every": max(1, budget.steps // 20),
     }
     phased = any(name.endswith("_epochs") for name in known)
     for name, value in known.items():
@@ -132,12 +127,17 @@ def within(budget: Budget, experiment: Experiment, *, weights: str = "scratch") 
 
 
 def _rates(recipe: Recipe, budget: Budget, drops: tuple[float, ...], *, makes_pictures: bool) -> Recipe:
-    """The common rates; a network that makes pictures keeps its own momentum and decay."""
+    """The common rates; a network that makes pictures keeps its own momentum and decay.
+
+    A backbone that the publication trains more slowly than what is new is trained so here: at one rate for both, losses
+    that are least where all vectors are equal (DFE's distribution, D2RL's triplets) undo what the network began with.
+    """
     if makes_pictures and recipe.optimizer == "adam":
         return replace(recipe, backbone_rate=budget.adam, head_rate=budget.adam, drops=drops)
     if makes_pictures:
         return replace(recipe, drops=drops)
-    return Recipe(backbone_rate=budget.rate, head_rate=budget.rate, drops=drops)
+    slower = recipe.backbone_rate / recipe.head_rate if recipe.head_rate else 1.0
+    return Recipe(backbone_rate=round(slower * budget.rate, 12), head_rate=budget.rate, drops=drops)
 
 
 def _small(stream: Stream, budget: Budget, images: int) -> Stream:
