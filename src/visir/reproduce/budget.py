@@ -1,8 +1,8 @@
 """One budget for every system: the same small network, pictures, number of images a step, steps and learning rate.
 
 What a publication is about stays: its losses, its sampling (as many people and pictures of each, in proportion), its
-augmentation, its phases, in proportion, and how many times slower its backbone learns. Networks that make pictures get one common width and, where the publication
-trains with Adam, one common rate of Adam.
+augmentation, its phases, in proportion, and how many times slower its backbone learns. Networks that make pictures get
+one common width and, where the publication trains with Adam, one common rate of Adam.
 """
 
 from __future__ import annotations
